@@ -1,0 +1,1 @@
+"""Plumbing with no messaging domain in it: settings, errors, servers, bus, telemetry."""

@@ -1,0 +1,74 @@
+"""Structured logs: one JSON object a line on standard output, masked."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from services.kit.masking import mask_text, mask_value
+
+_PLAIN = frozenset({"event", "level", "timestamp", "logger", "process"})
+
+
+def mask_fields(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Mask every field of a log line; a structlog processor."""
+    for key, value in fields.items():
+        if key not in _PLAIN and value is not None:
+            fields[key] = mask_value(key, value)
+    fields["event"] = mask_text(str(fields.get("event", "")))
+    return fields
+
+
+def configure_logging(process: str, *, level: str, style: str) -> None:
+    """Send every log line of this process, third parties' too, through one masked renderer."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_process(process),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                mask_fields,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("nats", "httpx", "httpx2", "httpcore", "asyncio", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a module."""
+    return structlog.stdlib.get_logger(name)  # type: ignore[no-any-return]
+
+
+def _add_process(process: str) -> structlog.typing.Processor:
+    def add(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        fields["process"] = process
+        return fields
+
+    return add

@@ -1,0 +1,25 @@
+"""Prometheus metrics of all processes. Labels are bounded: channels, providers, outcomes, methods."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+RPC_SECONDS = Histogram(
+    "posthouse_rpc_duration_seconds", "Seconds a gRPC call took.", ["method", "code"], buckets=_LATENCY
+)
+HTTP_SECONDS = Histogram(
+    "api_request_duration_seconds", "Seconds an HTTP request took.", ["route", "status"], buckets=_LATENCY
+)
+MESSAGES_ACCEPTED = Counter("messages_accepted_total", "Messages accepted for sending.", ["channel"])
+MESSAGES_RECEIVED = Counter("messages_received_total", "Inbound messages stored.", ["channel"])
+MESSAGES_SENT = Counter("messages_sent_total", "Messages a provider took.", ["channel", "provider"])
+MESSAGES_FAILED = Counter("messages_failed_total", "Messages given up.", ["channel", "reason"])
+RECEIPTS = Counter("delivery_receipts_total", "Delivery receipts, by what became of them.", ["result"])
+WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider", "verdict"])
+ATTEMPTS = Counter("dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"])
+COMMIT_BATCH = Histogram(
+    "intake_commit_batch_size", "Items that shared a transaction of intake.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+)
+COMMIT_QUEUE = Gauge("intake_queue_depth", "Items that wait for their transaction of intake.")
+REPUBLISHED = Counter("outbox_republished_total", "Outbox rows the sweeper published again.", ["kind"])

@@ -1,0 +1,47 @@
+"""Keyset paging: page sizes within bounds and opaque tokens bound to their filter."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from services.kit.errors import InvalidRequestError
+
+
+def page_size(asked: int, *, default: int = 50, largest: int = 200) -> int:
+    """Return a page size within its bounds; 0 means the default, a negative one is refused."""
+    if asked < 0:
+        raise InvalidRequestError.field("page_size", "must not be negative")
+    return min(asked, largest) if asked else default
+
+
+def encode_token(filter_key: Sequence[Any], position: Sequence[Any]) -> str:
+    """Return the token of the page after `position` under the given filter; both are JSON values."""
+    body = orjson.dumps([_digest(filter_key), *position])
+    return base64.urlsafe_b64encode(body).decode().rstrip("=")
+
+
+def decode_token(token: str, filter_key: Sequence[Any]) -> list[Any] | None:
+    """Return the position in a token, None for the first page, or raise InvalidRequestError."""
+    if not token:
+        return None
+    try:
+        digest, *position = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (binascii.Error, ValueError, TypeError):
+        raise _invalid("is not a page token of this service") from None
+    if digest != _digest(filter_key):
+        raise _invalid("was made for another filter")
+    return position
+
+
+def _digest(filter_key: Sequence[Any]) -> str:
+    return hashlib.blake2s(orjson.dumps(list(filter_key)), digest_size=6).hexdigest()
+
+
+def _invalid(description: str) -> InvalidRequestError:
+    error = InvalidRequestError.field("page_token", description)
+    error.reason = "INVALID_PAGE_TOKEN"
+    return error

@@ -1,0 +1,40 @@
+"""How a process runs: event loop, logs, signals."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from services.kit.config import Settings
+from services.kit.logs import configure_logging, get_logger
+
+Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+def run_process(name: str, main: Main, settings: Settings) -> None:
+    """Run `main(settings, stop)` until it returns; SIGTERM and SIGINT set `stop`."""
+    configure_logging(name, level=settings.log_level, style=settings.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_supervise(name, main, settings))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - not to be had on Windows
+
+    return uvloop.new_event_loop
+
+
+async def _supervise(name: str, main: Main, settings: Settings) -> None:
+    log = get_logger(__name__)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await main(settings, stop)
+    except OSError as error:
+        log.error("process_failed", error=str(error))  # noqa: TRY400 - the text says it all: an address in use, …
+        sys.exit(f"posthouse {name}: {error}")
+    log.info("process_stopped")

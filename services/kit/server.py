@@ -1,0 +1,129 @@
+"""A gRPC server as every service runs it: rich errors, health, reflection, limits, drain."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from services.kit import metrics
+from services.kit.config import Settings
+from services.kit.errors import PosthouseError
+from services.kit.logs import get_logger
+from services.kit.status import to_status
+
+_log = get_logger(__name__)
+
+_Handler = Callable[[Any, Any], Any]
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Maps typed errors to rich statuses, hides everything else behind INTERNAL, and times each call."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wrap the handler of a call."""
+        handler = await continuation(details)
+        if handler is None:
+            return handler
+        method = details.method.rpartition("/")[2]
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _stream(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
+        return handler
+
+
+def _unary(method: str, behaviour: _Handler) -> _Handler:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        start = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            return await behaviour(request, context)
+        except Exception as error:
+            code = await _abort(method, error, context)
+        finally:
+            metrics.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
+
+    return call
+
+
+def _stream(method: str, behaviour: _Handler) -> _Handler:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except Exception as error:  # noqa: BLE001 - the last line of defence of a call
+            await _abort(method, error, context)
+
+    return call
+
+
+async def _abort(
+    method: str, error: Exception, context: grpc.aio.ServicerContext[Any, Any]
+) -> grpc.StatusCode:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if not isinstance(error, PosthouseError):
+        _log.error("call_failed", method=method, exc_info=error)
+        error = PosthouseError("internal error")
+    await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    return error.code  # pragma: no cover - abort raises
+
+
+class RpcServer:
+    """One service's server. Health says NOT_SERVING until `set_serving(True)`."""
+
+    def __init__(self, settings: Settings, port: int, service: str) -> None:
+        self._grace = settings.shutdown_grace
+        self._service = service
+        self._health = HealthServicer()
+        self.server = grpc.aio.server(
+            interceptors=[ErrorInterceptor()],
+            maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs,
+            options=[
+                # Two stacks on one port must collide, not share it.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
+                ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
+                ("grpc.max_metadata_size", 64 * 1024),
+                # Idle clients may ping; do not send them away for it.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 60_000),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        reflection.enable_server_reflection(
+            (service, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+            self.server,
+        )
+        self.address = f"{settings.host}:{port}"
+        self.port = self.server.add_insecure_port(self.address)
+
+    async def start(self) -> None:
+        """Begin to listen, as NOT_SERVING."""
+        await self.set_serving(False)
+        await self.server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether the service's dependencies answer."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(self._service, status)
+        await self._health.set("", status)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let those in flight finish within the grace, then stop."""
+        await self._health.enter_graceful_shutdown()
+        await self.server.stop(self._grace)

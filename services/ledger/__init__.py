@@ -1,0 +1,1 @@
+"""The one PostgreSQL schema: tables, message states, and every transaction that moves a message."""

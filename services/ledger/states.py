@@ -1,0 +1,48 @@
+"""The message states and the one table that says which moves are legal."""
+
+from typing import Final
+
+SCHEDULED: Final = "scheduled"
+PENDING: Final = "pending"
+SENDING: Final = "sending"
+SENT: Final = "sent"
+DELIVERED: Final = "delivered"
+READ: Final = "read"
+FAILED: Final = "failed"
+UNDELIVERED: Final = "undelivered"
+CANCELLED: Final = "cancelled"
+UNKNOWN: Final = "unknown"
+RECEIVED: Final = "received"
+
+# From each state, the states a message may move to. docs/architecture.md draws it.
+MOVES: Final[dict[str, frozenset[str]]] = {
+    SCHEDULED: frozenset({PENDING, SENDING, CANCELLED, FAILED}),
+    PENDING: frozenset({SENDING, CANCELLED, FAILED}),
+    # A receipt may overtake the answer to the send, hence DELIVERED, READ and UNDELIVERED.
+    SENDING: frozenset({PENDING, SENT, DELIVERED, READ, FAILED, UNDELIVERED, UNKNOWN}),
+    UNKNOWN: frozenset({PENDING, SENT, DELIVERED, READ, FAILED, UNDELIVERED}),
+    SENT: frozenset({DELIVERED, READ, UNDELIVERED}),
+    # Carriers do report "undelivered" and correct themselves, never the other way round.
+    UNDELIVERED: frozenset({DELIVERED, READ}),
+    DELIVERED: frozenset({READ}),
+    READ: frozenset(),
+    FAILED: frozenset({PENDING}),  # only by replay of its dead letter
+    CANCELLED: frozenset(),
+    RECEIVED: frozenset(),
+}
+
+# States no dispatcher and no timer will change any more.
+TERMINAL: Final = frozenset({DELIVERED, READ, FAILED, UNDELIVERED, CANCELLED, RECEIVED})
+
+# States a delivery receipt may report.
+REPORTABLE: Final = (SENT, DELIVERED, READ, UNDELIVERED, FAILED)
+
+
+def can_move(current: str, target: str) -> bool:
+    """Tell whether a message may move from one state to another."""
+    return target in MOVES[current]
+
+
+def sources_of(target: str) -> list[str]:
+    """Return the states from which a message may move to `target`, for a statement's condition."""
+    return [state for state, targets in MOVES.items() if target in targets]

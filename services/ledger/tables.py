@@ -1,0 +1,210 @@
+"""The tables. Migrations must agree with them; a test compares the two.
+
+Words (channels, states, …) are stored in lower case as in JSON. Every time is UTC. Tables whose rows
+are updated on the hot path keep mutable columns out of their indexes and leave room in each page, so
+that updates stay heap-only.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, UUID
+
+metadata = sa.MetaData()
+
+
+def _uuid(name: str, **options: bool) -> sa.Column[str]:
+    return sa.Column(name, UUID(as_uuid=False), **options)
+
+
+def _time(name: str, **options: bool) -> sa.Column[sa.DateTime]:
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), **options)  # type: ignore[arg-type]
+
+
+conversations = sa.Table(
+    "conversations",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("channel_family", sa.Text, nullable=False),
+    # The two canonical addresses, the smaller first.
+    sa.Column("participant_a", sa.Text, nullable=False),
+    sa.Column("participant_b", sa.Text, nullable=False),
+    _time("create_time", nullable=False),
+    _time("last_message_time", nullable=False),
+    _uuid("last_message_id", nullable=False),
+    sa.Column("message_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("inbound_count", sa.BigInteger, nullable=False, server_default="0"),
+    # Value of inbound_count up to which a person has read.
+    sa.Column("read_count", sa.BigInteger, nullable=False, server_default="0"),
+    _time("archive_time", nullable=True),
+    sa.Column("workflow_type", sa.Text),
+    sa.Column("workflow_id", sa.Text),
+    sa.Column("tenant_id", sa.Text),
+    sa.Column("language", sa.Text),
+    sa.Column("metadata", JSONB),
+    sa.Index("conversations_last_message", sa.text("last_message_time DESC"), sa.text("id DESC")),
+    sa.Index("conversations_participant_a", "participant_a", "participant_b"),
+    sa.Index("conversations_participant_b", "participant_b"),
+    sa.Index("conversations_tenant", "tenant_id", postgresql_where=sa.text("tenant_id IS NOT NULL")),
+    sa.Index(
+        "conversations_workflow",
+        "workflow_type",
+        "workflow_id",
+        postgresql_where=sa.text("workflow_type IS NOT NULL"),
+    ),
+    postgresql_with={"fillfactor": "80"},
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("conversation_id", nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("direction", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    # As written; null when the same as the canonical address.
+    sa.Column("sender_original", sa.Text),
+    sa.Column("recipient_original", sa.Text),
+    sa.Column("subject", sa.Text),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("html", sa.Text),
+    # [{url|content (base64), content_type, filename}]
+    sa.Column("attachments", JSONB),
+    sa.Column("metadata", JSONB),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("segment_count", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("segment_encoding", sa.Text),
+    # Who asked for it: the API key's or token's subject; empty when calls are not authenticated.
+    sa.Column("caller", sa.Text, nullable=False, server_default=""),
+    _time("create_time", nullable=False),
+    _time("update_time", nullable=False),
+    _time("message_time", nullable=False),
+    _time("send_time", nullable=True),
+    _time("expire_time", nullable=True),
+    _time("next_attempt_time", nullable=True),
+    sa.Column("attempt_count", sa.SmallInteger, nullable=False, server_default="0"),
+    # Sequence of the newest row of message_events.
+    sa.Column("event_count", sa.Integer, nullable=False, server_default="1"),
+    # When and by which provider the attempt under way began.
+    _time("attempt_time", nullable=True),
+    sa.Column("provider", sa.Text),
+    sa.Column("provider_message_id", sa.Text),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_message", sa.Text),
+    sa.Index("messages_conversation", "conversation_id", sa.text("message_time DESC"), sa.text("id DESC")),
+    postgresql_with={"fillfactor": "70"},
+)
+
+message_events = sa.Table(
+    "message_events",
+    metadata,
+    _uuid("message_id", primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.Text, nullable=False),
+    _time("create_time", nullable=False),
+    _time("provider_time", nullable=True),
+    sa.Column("attempt_number", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("provider", sa.Text),
+    sa.Column("error_code", sa.Text),
+    sa.Column("detail", sa.Text),
+)
+
+dispatch_attempts = sa.Table(
+    "dispatch_attempts",
+    metadata,
+    _uuid("message_id", primary_key=True),
+    sa.Column("number", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    # accepted, retryable, rejected or unknown
+    sa.Column("outcome", sa.Text, nullable=False),
+    _time("start_time", nullable=False),
+    _time("end_time", nullable=False),
+    sa.Column("provider_message_id", sa.Text),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_message", sa.Text),
+    sa.Column("route_reason", sa.Text),
+    sa.Index(
+        "dispatch_attempts_provider_message",
+        "provider_message_id",
+        postgresql_where=sa.text("provider_message_id IS NOT NULL"),
+    ),
+)
+
+webhook_logs = sa.Table(
+    "webhook_logs",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    _time("create_time", nullable=False),
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    # {name: value}, without credentials and signatures
+    sa.Column("headers", JSONB, nullable=False),
+    sa.Column("body", BYTEA, nullable=False),
+    sa.Column("remote_address", sa.Text),
+    # accepted, forged or malformed
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text),
+    sa.Index("webhook_logs_create_time", "create_time", postgresql_using="brin"),
+)
+
+# One row per news a provider has brought, so that bringing it again changes nothing.
+provider_events = sa.Table(
+    "provider_events",
+    metadata,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("event_key", sa.Text, primary_key=True),
+    _uuid("message_id", nullable=True),
+    _uuid("webhook_log_id", nullable=True),
+    _time("create_time", nullable=False),
+    sa.Index("provider_events_create_time", "create_time", postgresql_using="brin"),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("caller", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("request_hash", BYTEA, nullable=False),
+    _uuid("message_id", nullable=False),
+    _time("create_time", nullable=False),
+    sa.Index("idempotency_keys_create_time", "create_time", postgresql_using="brin"),
+)
+
+# What has been committed and must still happen outside PostgreSQL. A dispatch row carries the ids of
+# messages and lives until a dispatcher has settled all of them; an event row lives until the broker
+# has stored its payload.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("message_ids", ARRAY(UUID(as_uuid=False))),
+    sa.Column("payload", BYTEA),
+    _time("create_time", nullable=False),
+    # When the sweeper publishes it: a safety net for what is published after its commit, the due
+    # time of a retry or a scheduled send, and the end of the lease of what is claimed.
+    _time("due_time", nullable=False),
+    # Number of times the sweeper has published it; part of the broker's deduplication id.
+    sa.Column("publish_count", sa.Integer, nullable=False, server_default="0"),
+    # Key of the advisory lock of the dispatcher that has claimed it.
+    sa.Column("owner", sa.BigInteger),
+    sa.Index("outbox_due", "due_time"),
+    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    _uuid("message_id", primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_message", sa.Text),
+    sa.Column("attempt_count", sa.SmallInteger, nullable=False),
+    _time("create_time", nullable=False),
+    _time("replay_time", nullable=True),
+    sa.Index("dead_letters_newest", sa.text("create_time DESC"), sa.text("message_id DESC")),
+)

@@ -1,0 +1,169 @@
+"""The interface every provider implements. Results are values: a provider does not raise for them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """A message as a provider gets it. Addresses are canonical; absent texts are empty."""
+
+    id: str
+    attempt: int
+    channel: str
+    sender: str
+    recipient: str
+    body: str
+    subject: str = ""
+    html: str = ""
+    # [{"url" | "content" (base64), "content_type", "filename"}]
+    attachments: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message. Its id may be empty where it gives none."""
+
+    provider_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retryable:
+    """The provider has surely not taken it, and may later. `retry_after` is in seconds, None: not said."""
+
+    error_code: str
+    error_message: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider refused it, and will again."""
+
+    error_code: str
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can tell whether the provider took it: the request went out and no answer came back."""
+
+    error_code: str
+    error_message: str = ""
+
+
+Outcome = Accepted | Retryable | Rejected | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The provider has the message."""
+
+    provider_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider has proved that it does not have the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """The provider cannot be asked, or did not answer."""
+
+
+LookupResult = Found | Absent | CannotTell
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A provider's HTTP request as it arrived. Header names are in lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """News of a message we sent.
+
+    `message_id` is ours, from what we gave the provider; empty when only `provider_message_id` is known.
+    `state` is one of ledger.states.REPORTABLE, or empty for news that moves nothing (opened, clicked).
+    """
+
+    event_key: str
+    state: str
+    message_id: str = ""
+    provider_message_id: str = ""
+    attempt: int = 0
+    provider_time: datetime | None = None
+    error_code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message from a contact, with addresses as the provider wrote them."""
+
+    event_key: str
+    channel: str
+    sender: str
+    recipient: str
+    body: str = ""
+    subject: str = ""
+    html: str = ""
+    attachments: Sequence[Mapping[str, Any]] = ()
+    provider_message_id: str = ""
+    provider_time: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookContent:
+    """What a webhook request says, and what the provider wants to be answered."""
+
+    receipts: Sequence[Receipt] = ()
+    inbound: Sequence[Inbound] = ()
+    answer_type: str = "application/json"
+    answer_body: bytes = b"{}"
+
+
+class MalformedWebhookError(Exception):
+    """The request is signed, but its body cannot be understood. The text says why, without its content."""
+
+
+class Provider(ABC):
+    """One way out, and the way its news come back in."""
+
+    name: str
+    channels: frozenset[str]
+
+    @abstractmethod
+    async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
+        """Hand messages to the provider; outcomes come in the order of the messages.
+
+        Never raises for what the provider does; an exception counts as Unknown for the whole call.
+        """
+
+    async def lookup(self, messages: Sequence[OutboundMessage]) -> list[LookupResult]:
+        """Ask whether the provider has messages whose sending was cut short."""
+        return [CannotTell()] * len(messages)
+
+    @abstractmethod
+    def verify(self, request: WebhookRequest) -> bool:
+        """Tell whether the provider made this request: its signature is right and fresh."""
+
+    @abstractmethod
+    def parse(self, request: WebhookRequest) -> WebhookContent:
+        """Return what a verified request says, or raise MalformedWebhookError."""
+
+    async def start(self) -> None:
+        """Open what sending needs; called once by a dispatcher, never for webhooks alone."""
+
+    async def close(self) -> None:
+        """Finish and release it."""
