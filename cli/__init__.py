@@ -1,0 +1,1 @@
+"""The `posthouse` command: the embedded stack, one command per process, migrations, a demo."""

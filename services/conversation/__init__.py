@@ -1,0 +1,1 @@
+"""ConversationService: what was said, with whom, and what people note about it."""

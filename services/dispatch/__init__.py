@@ -1,0 +1,1 @@
+"""DispatchService: everything that goes out."""

@@ -116,6 +116,11 @@ class Settings(BaseSettings):
     simulator_profile: str = Field(
         default="", description="Behaviour of the simulator as JSON: a SimulatorProfile, or a list of them."
     )
+    twilio_phone_number: str | None = Field(
+        default=None,
+        validation_alias=_world("TWILIO_PHONE_NUMBER"),
+        description="Number that POST /sms/send sends from.",
+    )
     webhook_base_url: str = Field(
         default="http://127.0.0.1:8000", description="Public address of the gateway, as providers call it."
     )

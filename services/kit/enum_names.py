@@ -1,5 +1,7 @@
 """Enum values between their three spellings: number (protobuf), word (JSON, SQL), name (Python)."""
 
+from typing import Any
+
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from posthouse.v1 import conversation_pb2, dispatch_pb2, message_pb2
@@ -21,8 +23,11 @@ class EnumNames:
         """Return the word of a number, "" when it is unspecified or unknown."""
         return self._words.get(number, "")
 
-    def number(self, word: str | None) -> int:
-        """Return the number of a word; an unknown word raises KeyError, None or "" is unspecified."""
+    def number(self, word: str | None) -> Any:
+        """Return the number of a word; an unknown word raises KeyError, None or "" is unspecified.
+
+        Typed as Any, since each enum has a type of its own.
+        """
         return self._numbers[word or ""]
 
     def knows(self, number: int) -> bool:

@@ -1,5 +1,6 @@
 """A gRPC server as every service runs it: rich errors, health, reflection, limits, drain."""
 
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -62,7 +63,11 @@ def _unary(method: str, behaviour: _Handler) -> _Handler:
 def _stream(method: str, behaviour: _Handler) -> _Handler:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            async for response in behaviour(request, context):
+            responses = behaviour(request, context)
+            if inspect.isawaitable(responses):  # the health service's Watch writes them by itself
+                await responses
+                return
+            async for response in responses:
                 yield response
         except Exception as error:  # noqa: BLE001 - the last line of defence of a call
             await _abort(method, error, context)

@@ -86,6 +86,8 @@ messages = sa.Table(
     sa.Column("attempt_count", sa.SmallInteger, nullable=False, server_default="0"),
     # Sequence of the newest row of message_events.
     sa.Column("event_count", sa.Integer, nullable=False, server_default="1"),
+    # Sequence of the event that brought the message into its state.
+    sa.Column("state_sequence", sa.Integer, nullable=False, server_default="1"),
     # When and by which provider the attempt under way began.
     _time("attempt_time", nullable=True),
     sa.Column("provider", sa.Text),
@@ -188,8 +190,8 @@ outbox = sa.Table(
     _time("due_time", nullable=False),
     # Number of times the sweeper has published it; part of the broker's deduplication id.
     sa.Column("publish_count", sa.Integer, nullable=False, server_default="0"),
-    # Key of the advisory lock of the dispatcher that has claimed it.
-    sa.Column("owner", sa.BigInteger),
+    # Key of the advisory lock of the dispatcher that has claimed it; null: nobody; 0: one that died.
+    sa.Column("owner", sa.Integer),
     sa.Index("outbox_due", "due_time"),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )

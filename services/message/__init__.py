@@ -1,0 +1,1 @@
+"""MessageService: everything that comes in, sends and webhooks alike."""

@@ -142,6 +142,11 @@ class Provider(ABC):
 
     name: str
     channels: frozenset[str]
+    # Most messages of one call of `send`, and seconds one may take before its outcome counts as unknown.
+    batch_size: int = 50
+    send_timeout: float = 30.0
+    # Seconds after an attempt was cut short until `lookup` can be believed to see it.
+    inquiry_delay: float = 30.0
 
     @abstractmethod
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:

@@ -1,0 +1,39 @@
+# syntax=docker/dockerfile:1
+
+# Builds the environment; pip and what building needs stay behind in this stage.
+FROM python:3.11-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/posthouse
+WORKDIR /src
+# The requirements change seldom: a layer of their own.
+COPY requirements.lock ./
+RUN /opt/posthouse/bin/pip install --require-hashes --no-deps -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY gen/ gen/
+COPY services/ services/
+COPY gateway/ gateway/
+COPY cli/ cli/
+RUN /opt/posthouse/bin/pip install --no-deps .
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --home-dir /var/lib/posthouse --create-home posthouse
+COPY --from=build /opt/posthouse /opt/posthouse
+ENV PATH=/opt/posthouse/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    POSTHOUSE_HOST=0.0.0.0 \
+    POSTHOUSE_DATA_DIR=/var/lib/posthouse \
+    POSTHOUSE_SIMULATOR_PATH=/var/lib/posthouse/simulator.db
+USER posthouse
+WORKDIR /var/lib/posthouse
+VOLUME /var/lib/posthouse
+
+# HTTP gateway; MessageService, ConversationService, DispatchService.
+EXPOSE 8000 50051 50052 50053
+
+# Fits the gateway and the whole stack; docker-compose.yml asks each service by gRPC instead.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
+    CMD ["posthouse", "health"]
+
+ENTRYPOINT ["posthouse"]
+# By itself the image runs everything, PostgreSQL and NATS included.
+CMD ["up"]

@@ -1,0 +1,114 @@
+# Posthouse. `make` lists what can be done; everything needs only Python 3.11 or newer and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Arguments for the command behind a target: make run ARGS="--http-port 9000"
+ARGS ?=
+
+PROTOS := $(sort $(wildcard protos/posthouse/v1/*.proto))
+COVERAGE := --cov --cov-branch --cov-report=term --cov-fail-under=85
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Generate the stubs of all contracts into the folder $(1), which is a path root.
+define generate
+$(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=$(1) $(PROTOS)
+touch $(1)/posthouse/__init__.py $(1)/posthouse/v1/__init__.py
+endef
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Create .venv and install the locked requirements (the other targets do it when needed)
+
+# Debian's python3 may come without ensurepip; then the pip outside puts one inside.
+$(READY): requirements-dev.lock pyproject.toml
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: run
+run: $(READY) ## Start everything: PostgreSQL, NATS and the four processes, with the simulator as provider
+	@$(BIN)/posthouse up $(ARGS)
+
+.PHONY: demo
+demo: $(READY) ## Send an SMS, an MMS and an e-mail through a running stack and print what unfolds
+	@$(BIN)/posthouse demo $(ARGS)
+
+.PHONY: test
+test: $(READY) ## Run all tests on real PostgreSQL and NATS, and measure coverage
+	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+
+.PHONY: check
+check: $(READY) check-code check-imports check-protos check-gen ## Run every static check, the same as CI
+
+.PHONY: check-code
+check-code: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: check-imports
+check-imports: $(READY)
+	$(BIN)/lint-imports
+
+# A clean tree is compared with the commit before, a changed one with the last.
+.PHONY: check-protos
+check-protos: $(READY)
+	$(BIN)/buf lint
+	@if git diff --quiet HEAD -- protos 2>/dev/null; then ref=HEAD~1; else ref=HEAD; fi; \
+	if ! git cat-file -e "$$ref:protos/posthouse" 2>/dev/null; then \
+		echo "buf breaking: skipped, there is no earlier commit to compare with"; exit 0; fi; \
+	old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT; \
+	git archive "$$ref" protos buf.yaml | tar -x -C "$$old"; \
+	echo "$(BIN)/buf breaking --against $$ref"; $(BIN)/buf breaking --against "$$old"
+
+.PHONY: check-gen
+check-gen: $(READY)
+	@rm -rf build/gen && mkdir -p build/gen
+	@$(call generate,build/gen)
+	@diff -r -x __pycache__ gen build/gen || { echo "gen/ is stale: run 'make gen'"; exit 1; }
+	@rm -rf build/gen
+
+.PHONY: bench
+bench: $(READY) ## Measure the rates and print them beside their floors
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: gen
+gen: $(READY) ## Generate gen/ from protos/
+	rm -rf gen && mkdir gen
+	$(call generate,gen)
+
+.PHONY: migrate
+migrate: $(READY) ## Bring the database of DATABASE_URL to the newest schema
+	@$(BIN)/posthouse migrate $(ARGS)
+
+.PHONY: fmt
+fmt: $(READY) ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/buf format -w
+
+.PHONY: lock
+lock: $(READY) ## Resolve the requirements anew and write both lock files
+	$(BIN)/uv pip compile $(LOCK) -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --annotation-style line
+
+.PHONY: clean
+clean: ## Remove what was built; .posthouse/, the data, stays
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The real PostgreSQL and NATS servers that `posthouse up` and the tests bring along."""

@@ -1,0 +1,142 @@
+"""The `posthouse` command."""
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.kit.config import load_settings
+from services.kit.process import run_process
+
+app = typer.Typer(
+    name="posthouse",
+    help="Self-hosted messaging: SMS, MMS and e-mail through one API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the HTTP gateway (default: 8000)")
+    ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65533, help="Port of MessageService; the next two are the others' (default: 50051)"
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address every server binds to (default: 127.0.0.1)")
+    ] = None,
+    nats_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the embedded NATS; 0: any free one")
+    ] = 0,
+) -> None:
+    """Run everything: PostgreSQL, NATS, the four processes, the simulator as provider of every channel.
+
+    DATABASE_URL and NATS_URL, where set, name servers of your own to use instead.
+    """
+    from cli.stack import Stack  # noqa: PLC0415 - the processes below need not load it
+
+    options = {"data_dir": data_dir, "http_port": http_port, "grpc_port": grpc_port, "host": host}
+    settings = load_settings(**{name: value for name, value in options.items() if value is not None})
+    raise typer.Exit(Stack(settings, nats_port=nats_port).run())
+
+
+@app.command()
+def message() -> None:
+    """Run MessageService: intake of sends and webhooks."""
+    _run("services.message")
+
+
+@app.command()
+def conversation() -> None:
+    """Run ConversationService: queries and live events."""
+    _run("services.conversation")
+
+
+@app.command()
+def dispatch() -> None:
+    """Run DispatchService: the worker that hands messages to providers."""
+    _run("services.dispatch")
+
+
+@app.command()
+def gateway() -> None:
+    """Run the HTTP gateway: REST, webhooks, documentation."""
+    _run("gateway")
+
+
+@app.command()
+def migrate(
+    revision: Annotated[str, typer.Option(help="Revision to bring the schema to")] = "head",
+    down: Annotated[bool, typer.Option("--down", help="Go down to --revision instead of up")] = False,
+) -> None:
+    """Bring the database of DATABASE_URL to a revision of the schema."""
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - only this command needs it
+
+    from services.ledger import migrate as ledger  # noqa: PLC0415 - the same
+
+    settings = load_settings()
+    if down and revision == "head":
+        raise typer.BadParameter("--down needs a --revision to go down to, such as base")
+    try:
+        (ledger.downgrade if down else ledger.upgrade)(settings.database_url, revision)
+    except SQLAlchemyError as error:
+        typer.echo(f"posthouse: cannot migrate: {str(error).splitlines()[0]}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"The schema is at {revision}.")
+
+
+@app.command()
+def demo(
+    url: Annotated[
+        str | None, typer.Option(help="Address of the gateway (default: the stack in --data-dir)")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up")] = 30.0,
+) -> None:
+    """Send an SMS, an MMS and an e-mail through a running stack and print what unfolds."""
+    from cli.datadir import DataDir  # noqa: PLC0415 - only this command needs it
+    from cli.demo import Demo, running_url  # noqa: PLC0415 - the same
+
+    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    raise typer.Exit(Demo(url or running_url(DataDir(settings.data_dir), settings), timeout=timeout).run())
+
+
+@app.command()
+def health(
+    process: Annotated[str, typer.Argument(help="message, conversation, dispatch or gateway")] = "gateway",
+) -> None:
+    """Ask a process on this machine how it is; the exit code is 0 if it can do its work."""
+    from cli.health import is_healthy  # noqa: PLC0415 - only this command needs it
+
+    try:
+        healthy = is_healthy(process, load_settings())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"{process} {'answers' if healthy else 'does not answer'}")
+    raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from cli.console import version as installed  # noqa: PLC0415 - only this command needs it
+
+    typer.echo(f"posthouse {installed()}")
+
+
+def _run(package: str) -> None:
+    # Only the process that runs is loaded.
+    main = importlib.import_module(f"{package}.__main__").main
+    run_process(package.rpartition(".")[2], main, load_settings())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,129 @@
+"""Wires and runs the gateway: `python -m gateway`."""
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+import uvicorn
+
+from gateway.app import Wiring, build_app
+from gateway.coalesce import Coalescer, Limits
+from gateway.health import serving
+from gateway.rpc import Backends, call_with
+from services.kit.client import open_channel
+from services.kit.config import Settings, load_settings
+from services.kit.health import HealthMonitor
+from services.kit.logs import get_logger
+from services.kit.process import run_process
+
+_log = get_logger(__name__)
+
+# Seconds between the first 503 of /ready and the closing of the port, for load balancers to see it.
+_NOTICE = 0.5
+# Connections that may wait to be accepted.
+_BACKLOG = 2048
+# Seconds an idle connection is kept: longer than load balancers keep theirs.
+_KEEP_ALIVE = 75
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process, which sets `stop`."""
+        yield
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve HTTP until `stop` is set, then finish what is in flight; raises OSError when it cannot listen."""
+    listener = _listen(settings.host, settings.http_port)
+    channels = [
+        open_channel(target, max_message_bytes=settings.grpc_max_message_bytes)
+        for target in (settings.message_target, settings.conversation_target, settings.dispatch_target)
+    ]
+    message, conversation, dispatch = channels
+    backends = Backends.over(message, conversation, dispatch)
+    monitor = HealthMonitor(
+        {
+            "message": serving(message, "posthouse.v1.MessageService"),
+            "conversation": serving(conversation, "posthouse.v1.ConversationService"),
+            "dispatch": serving(dispatch, "posthouse.v1.DispatchService"),
+        },
+        _report,
+    )
+    coalescer = Coalescer(
+        lambda request, metadata: call_with(backends.message.SendMessages, request, metadata),
+        Limits(batch_bytes=settings.grpc_max_message_bytes // 4),
+    )
+    draining = asyncio.Event()
+    app = build_app(
+        Wiring(
+            backends=backends,
+            coalescer=coalescer,
+            monitor=monitor,
+            draining=draining,
+            version=_version(),
+            max_body_bytes=settings.http_max_body_bytes,
+            phone_number=settings.twilio_phone_number,
+        )
+    )
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Providers sign the URL they called; behind a proxy that is a setting, not a header.
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
+        )
+    )
+    await monitor.check()
+    watching = asyncio.create_task(monitor.run(), name="health-monitor")
+    stopping = asyncio.create_task(_drain(stop, draining, server, settings.shutdown_grace))
+    try:
+        await server.serve(sockets=[listener])
+        await coalescer.close()
+    finally:
+        stopping.cancel()
+        watching.cancel()
+        listener.close()
+        for channel in channels:
+            await channel.close(None)
+
+
+async def _drain(stop: asyncio.Event, draining: asyncio.Event, server: uvicorn.Server, grace: float) -> None:
+    await stop.wait()
+    draining.set()
+    await asyncio.sleep(min(_NOTICE, grace / 10))
+    server.should_exit = True
+
+
+async def _report(healthy: bool) -> None:
+    _log.info("gateway_dependencies", all_answer=healthy)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _version() -> str:
+    try:
+        return version("posthouse")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    run_process("gateway", main, load_settings())

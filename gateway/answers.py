@@ -1,0 +1,347 @@
+"""Shapes of the answers, for the documentation; a test holds what is rendered against them."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.schemas import (
+    ChannelWord,
+    DirectionWord,
+    FamilyWord,
+    PriorityWord,
+    SimulatorProfile,
+    StateWord,
+    Time,
+)
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+
+
+class FieldError(_Shape):
+    """One field at fault."""
+
+    field: str = Field(examples=["to"])
+    message: str = Field(examples=["is required"])
+
+
+class Problem(_Shape):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str = Field(examples=["urn:posthouse:problem:invalid-field"])
+    title: str = Field(examples=["The request is not valid"])
+    status: int = Field(examples=[400])
+    detail: str = Field(examples=["to: is required"])
+    instance: str = Field(description="Path of the request.", examples=["/api/v1/messages/send"])
+    reason: str = Field(description="For programs.", examples=["INVALID_FIELD"])
+    errors: list[FieldError]
+    request_id: str = Field(description="As in the X-Request-ID header and in the logs.")
+
+
+class Accepted(_Shape):
+    """A message that is committed."""
+
+    id: str
+    conversation_id: str
+    status: Literal["pending", "scheduled"]
+    type: ChannelWord
+    sender: str = Field(alias="from")
+    recipient: str = Field(alias="to")
+    segments: int | None = Field(description="SMS: segments the body takes.")
+    encoding: Literal["gsm7", "ucs2"] | None = Field(description="SMS: alphabet of the body.")
+    created_at: Time
+    send_at: Time | None
+
+
+class BatchResult(_Shape):
+    """The answer to one message of a batch: the message, or why it was refused."""
+
+    status: int
+    message: Accepted | None = None
+    replayed: bool | None = Field(None, description="True: the stored answer to an earlier request.")
+    error: Problem | None = None
+
+
+class BatchResults(_Shape):
+    """One result per message, in order."""
+
+    results: list[BatchResult]
+
+
+class ReceiveResult(_Shape):
+    """The answer to one inbound message: 201 stored, 200 known already, or why it was refused."""
+
+    status: int
+    message_id: str | None = None
+    conversation_id: str | None = None
+    duplicate: bool | None = None
+    error: Problem | None = None
+
+
+class ReceiveResults(_Shape):
+    """One result per message, in order."""
+
+    results: list[ReceiveResult]
+
+
+class MediaItem(_Shape):
+    """A piece of media."""
+
+    url: str | None
+    content_type: str | None
+    filename: str | None
+    content: str | None = Field(description="Base64.")
+
+
+class Message(_Shape):
+    """A message in either direction."""
+
+    id: str
+    conversation_id: str
+    type: ChannelWord
+    direction: DirectionWord
+    status: StateWord
+    sender: str = Field(alias="from")
+    recipient: str = Field(alias="to")
+    from_original: str | None
+    to_original: str | None
+    subject: str | None
+    body: str
+    html: str | None
+    attachments: list[MediaItem]
+    metadata: dict[str, str]
+    priority: PriorityWord
+    segments: int | None
+    encoding: Literal["gsm7", "ucs2"] | None
+    created_at: Time
+    updated_at: Time
+    message_at: Time | None
+    send_at: Time | None
+    expires_at: Time | None
+    next_attempt_at: Time | None
+    attempt_count: int
+    provider: str | None
+    provider_message_id: str | None
+    error_code: str | None
+    error_message: str | None
+
+
+class Messages(_Shape):
+    """One page, newest first."""
+
+    messages: list[Message]
+    next_page_token: str | None
+
+
+class MessageEvent(_Shape):
+    """One entry of a message's history."""
+
+    message_id: str
+    sequence: int
+    type: str
+    created_at: Time
+    provider_at: Time | None
+    attempt_number: int | None
+    provider: str | None
+    error_code: str | None
+    detail: str | None
+
+
+class MessageEvents(_Shape):
+    """One page, oldest first."""
+
+    events: list[MessageEvent]
+    next_page_token: str | None
+
+
+class Attempt(_Shape):
+    """One try to hand a message to a provider."""
+
+    message_id: str
+    number: int
+    provider: str
+    outcome: Literal["accepted", "retryable", "rejected", "unknown"] | None
+    started_at: Time | None
+    ended_at: Time | None
+    provider_message_id: str | None
+    error_code: str | None
+    error_message: str | None
+    route_reason: str | None
+
+
+class Attempts(_Shape):
+    """All attempts of a message, oldest first."""
+
+    attempts: list[Attempt]
+
+
+class RateLimit(_Shape):
+    """State of the tightest limit a send would meet."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
+class Preview(_Shape):
+    """What a send would do."""
+
+    acceptable: bool
+    refusals: list[Problem]
+    type: ChannelWord | None
+    sender: str | None = Field(alias="from")
+    recipient: str | None = Field(alias="to")
+    conversation_id: str | None
+    conversation_exists: bool
+    segments: int | None
+    encoding: Literal["gsm7", "ucs2"] | None
+    characters: int
+    ucs2_characters: list[str]
+    route: list[str]
+    rate_limit: RateLimit | None
+
+
+class Conversation(_Shape):
+    """All messages of one channel family between two addresses."""
+
+    id: str
+    channel_family: FamilyWord
+    participants: list[str]
+    created_at: Time
+    last_message_at: Time | None
+    last_message_id: str | None
+    message_count: int
+    unread_count: int
+    archived_at: Time | None
+    workflow_type: str | None
+    workflow_id: str | None
+    tenant_id: str | None
+    language: str | None
+    metadata: dict[str, str]
+
+
+class Conversations(_Shape):
+    """One page, newest activity first."""
+
+    conversations: list[Conversation]
+    next_page_token: str | None
+
+
+class SearchHit(_Shape):
+    """One message found."""
+
+    message: Message
+    highlight: str = Field(description="Excerpt with the words found between « and ».")
+
+
+class SearchHits(_Shape):
+    """One page, best first."""
+
+    hits: list[SearchHit]
+    next_page_token: str | None
+
+
+class Stats(_Shape):
+    """Counts."""
+
+    messages_by_direction: dict[str, int]
+    messages_by_status: dict[str, int]
+    messages_by_type: dict[str, int]
+    active_conversation_count: int
+    delivery_rate: float
+    mean_response_seconds: float
+
+
+class PhoneConversation(_Shape):
+    """The newest conversation of a phone number, with a page of its messages."""
+
+    phone_number: str
+    conversation: Conversation
+    messages: list[Message]
+    page: int
+    limit: int
+    total: int
+
+
+class Event(_Shape):
+    """One thing that happened, as streamed."""
+
+    id: str
+    type: str
+    created_at: Time
+    message_id: str | None
+    conversation_id: str | None
+    channel: ChannelWord | None
+    direction: DirectionWord | None
+    status: StateWord | None
+    sender: str | None = Field(alias="from")
+    recipient: str | None = Field(alias="to")
+    provider: str | None
+    error_code: str | None
+    attempt_number: int | None
+
+
+class Provider(_Shape):
+    """A configured way out for one channel."""
+
+    name: str
+    type: ChannelWord
+    route_position: int | None
+    breaker: Literal["closed", "open", "half_open"] | None
+    healthy: bool
+
+
+class Providers(_Shape):
+    """All providers, in route order."""
+
+    providers: list[Provider]
+
+
+class DeadLetter(_Shape):
+    """A message that was given up."""
+
+    message_id: str
+    type: ChannelWord
+    provider: str | None
+    reason: str
+    error_code: str | None
+    error_message: str | None
+    attempt_count: int
+    created_at: Time
+    replayed_at: Time | None
+
+
+class DeadLetters(_Shape):
+    """One page, newest first."""
+
+    dead_letters: list[DeadLetter]
+    next_page_token: str | None
+
+
+class Replayed(_Shape):
+    """Messages put back now; those replayed before are not among them."""
+
+    replayed_message_ids: list[str]
+
+
+class SimulatorProfiles(_Shape):
+    """Profiles, one per channel."""
+
+    profiles: list[SimulatorProfile]
+
+
+class Health(_Shape):
+    """How the gateway and its services are."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    dependencies: dict[str, bool]
+
+
+class Ready(_Shape):
+    """Whether traffic may come."""
+
+    ready: bool
+    dependencies: dict[str, bool]

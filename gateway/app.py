@@ -1,0 +1,104 @@
+"""Builds the HTTP application from what it is given; nothing is looked up, nothing happens on import."""
+
+import asyncio
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from gateway import openapi, problems, send
+from gateway.coalesce import Coalescer
+from gateway.conversations import ConversationRoutes
+from gateway.dispatch import DispatchRoutes
+from gateway.events import EventRoutes
+from gateway.front import Front
+from gateway.health import HealthRoutes
+from gateway.messages import MessageRoutes
+from gateway.requests import check_content_type
+from gateway.rpc import Backends
+from gateway.sms import SmsRoutes
+from gateway.webhooks import WebhookRoutes
+from services.kit.errors import PosthouseError
+from services.kit.health import HealthMonitor
+
+_DESCRIPTION = (
+    "One API for SMS, MMS and e-mail, two-way conversations, and delivery that can be trusted. "
+    "A 2xx means committed. Errors are problems (RFC 9457) that name the fields at fault."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What the application is made of."""
+
+    backends: Backends
+    coalescer: Coalescer
+    monitor: HealthMonitor
+    draining: asyncio.Event
+    version: str
+    max_body_bytes: int
+    phone_number: str | None = None
+
+
+def build_app(wiring: Wiring) -> ASGIApp:
+    """Return the ASGI application."""
+    app = FastAPI(
+        title="Posthouse",
+        version=wiring.version,
+        description=_DESCRIPTION,
+        openapi_url=openapi.DOCUMENT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for routes in (
+        MessageRoutes(wiring.backends),
+        ConversationRoutes(wiring.backends),
+        EventRoutes(wiring.backends, wiring.draining),
+        DispatchRoutes(wiring.backends),
+        WebhookRoutes(wiring.backends),
+        SmsRoutes(wiring.backends, wiring.coalescer, wiring.phone_number),
+        HealthRoutes(wiring.monitor, wiring.draining, wiring.version),
+    ):
+        app.include_router(routes.router())
+    openapi.install(app, {send.PATH: {"post": send.OPERATION}})
+    app.add_exception_handler(PosthouseError, _on_typed)
+    app.add_exception_handler(RequestValidationError, _on_shape)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_fault)
+    return Front(
+        app,
+        direct={("POST", send.PATH): send.SendRoute(wiring.coalescer)},
+        max_body_bytes=wiring.max_body_bytes,
+    )
+
+
+async def _on_typed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PosthouseError)  # noqa: S101 - registered for this type
+    return problems.response(problems.from_error(error), request.scope)
+
+
+async def _on_shape(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
+    content_type = request.headers.get("content-type")
+    try:
+        # A body that is no JSON at all reached the check as bytes: say that, rather than "no object".
+        check_content_type(content_type.encode("latin-1") if content_type and _of_body(error) else None)
+    except HTTPException as refusal:
+        return problems.response(problems.from_http(refusal), request.scope)
+    return problems.response(problems.from_validation(error.errors()), request.scope)
+
+
+def _of_body(error: RequestValidationError) -> bool:
+    return any(found["loc"] == ("body",) for found in error.errors())
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
+    return problems.response(problems.from_http(error), request.scope)
+
+
+async def _on_fault(request: Request, _error: Exception) -> Response:
+    return problems.response(problems.internal(), request.scope)

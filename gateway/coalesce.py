@@ -1,0 +1,160 @@
+"""Joins concurrent single sends of one caller into batch calls, without making anyone wait for company."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.identity import Metadata
+from posthouse.v1 import message_service_pb2 as pb
+from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
+from services.kit.logs import get_logger
+from services.kit.status import from_item_error
+
+_log = get_logger(__name__)
+
+Call = Callable[[pb.SendMessagesRequest, Metadata], Awaitable[pb.SendMessagesResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a Coalescer; bytes are those of the HTTP bodies."""
+
+    batch_size: int = 500
+    batch_bytes: int = 4 * 1024 * 1024
+    calls_in_flight: int = 4
+    queue_size: int = 10_000
+    queue_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    request: pb.SendMessageRequest
+    size: int
+    request_id: str
+    answer: "asyncio.Future[pb.AcceptedMessage | PosthouseError]"
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The sends of one caller: credentials travel with a call, so callers cannot share one."""
+
+    caller: Metadata
+    waiting: deque[_Waiter] = field(default_factory=deque)
+    calls: int = 0
+    flush_is_due: bool = False
+
+
+class Coalescer:
+    """Turns sends into SendMessages calls.
+
+    A send goes out at once while a call is free; sends that come while all calls of their caller are in
+    flight gather for the next. A waiter that goes away takes nothing from its neighbours.
+    """
+
+    def __init__(self, call: Call, limits: Limits | None = None) -> None:
+        self._call = call
+        self._limits = limits or Limits()
+        self._lanes: dict[Metadata, _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._queued = 0
+        self._queued_bytes = 0
+
+    async def send(
+        self, request: pb.SendMessageRequest, *, size: int, caller: Metadata, request_id: str
+    ) -> pb.AcceptedMessage:
+        """Return the accepted message, or raise this very send's typed error.
+
+        `size` is the send's weight in bytes. Raises OverloadedError when too many sends wait already.
+        """
+        full = self._queued >= self._limits.queue_size
+        if full or (self._queued and self._queued_bytes + size > self._limits.queue_bytes):
+            raise OverloadedError("too many sends wait in the gateway", retry_after=1)
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(request, size, request_id, loop.create_future())
+        lane = self._lanes.get(caller)
+        if lane is None:
+            lane = self._lanes[caller] = _Lane(caller)
+        lane.waiting.append(waiter)
+        self._queued += 1
+        self._queued_bytes += size
+        if not lane.flush_is_due and lane.calls < self._limits.calls_in_flight:
+            # On the loop's next turn, so that all requests read in this one travel together.
+            lane.flush_is_due = True
+            loop.call_soon(self._flush, lane)
+        answer = await waiter.answer
+        if isinstance(answer, PosthouseError):
+            # One instance may be shared by all sends of a call: do not grow its traceback.
+            raise answer.with_traceback(None)
+        return answer
+
+    async def close(self) -> None:
+        """Wait for the calls in flight."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _flush(self, lane: _Lane) -> None:
+        lane.flush_is_due = False
+        while lane.waiting and lane.calls < self._limits.calls_in_flight:
+            batch = self._take(lane)
+            if batch:
+                lane.calls += 1
+                task = asyncio.create_task(self._run(lane, batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        if not lane.waiting and not lane.calls:
+            self._forget(lane)
+
+    def _forget(self, lane: _Lane) -> None:
+        if self._lanes.get(lane.caller) is lane:
+            del self._lanes[lane.caller]
+
+    def _take(self, lane: _Lane) -> list[_Waiter]:
+        """Take a call's worth of sends off the lane; those whose caller has gone are dropped unsent."""
+        batch: list[_Waiter] = []
+        size = 0
+        while lane.waiting and len(batch) < self._limits.batch_size:
+            if batch and size + lane.waiting[0].size > self._limits.batch_bytes:
+                break
+            waiter = lane.waiting.popleft()
+            self._queued -= 1
+            self._queued_bytes -= waiter.size
+            if not waiter.answer.done():
+                size += waiter.size
+                batch.append(waiter)
+        return batch
+
+    async def _run(self, lane: _Lane, batch: list[_Waiter]) -> None:
+        try:
+            answers = await self._ask(lane.caller, batch)
+        finally:
+            lane.calls -= 1
+            self._flush(lane)
+        for waiter, answer in zip(batch, answers, strict=True):
+            if not waiter.answer.done():
+                waiter.answer.set_result(answer)
+
+    async def _ask(
+        self, caller: Metadata, batch: list[_Waiter]
+    ) -> Sequence[pb.AcceptedMessage | PosthouseError]:
+        # A shared call bears the id of its first request.
+        metadata = (("x-request-id", batch[0].request_id), *caller)
+        try:
+            response = await self._call(
+                pb.SendMessagesRequest(requests=[waiter.request for waiter in batch]), metadata
+            )
+        except PosthouseError as error:
+            return [error] * len(batch)
+        except asyncio.CancelledError:
+            # The channel was closed under the call: the sends may or may not be committed.
+            return [UnavailableError("the gateway is stopping", retry_after=1)] * len(batch)
+        except Exception:  # noqa: BLE001 - logged; the waiters must be answered whatever it was
+            _log.exception("coalesced_send_failed", request_id=batch[0].request_id, sends=len(batch))
+            return [PosthouseError("internal error")] * len(batch)
+        if len(response.results) != len(batch):
+            _log.error("coalesced_send_miscounted", sends=len(batch), results=len(response.results))
+            return [PosthouseError("internal error")] * len(batch)
+        return [
+            from_item_error(result.error) if result.HasField("error") else result.message
+            for result in response.results
+        ]

@@ -1,0 +1,99 @@
+"""Routes of dispatch: providers, dead letters, the simulator's behaviour."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from gateway import answers, render, requests, schemas
+from gateway.routing import API, documented, router
+from gateway.rpc import Backends, call
+from gateway.schemas import PageSize, PageToken
+from posthouse.v1 import dispatch_service_pb2 as pb
+from services.kit.enum_names import CHANNEL
+
+_Type = Annotated[schemas.ChannelWord | None, Query(alias="type", description="Only of this channel.")]
+
+
+class DispatchRoutes:
+    """Shows and steers what goes out."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._dispatch = backends.dispatch
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        routes = router(API, "dispatch")
+        add = routes.add_api_route
+        add("/providers", self.list_providers, methods=["GET"], summary="List providers with their health",
+            responses=documented(answers.Providers, "All providers."))  # fmt: skip
+        add("/dead-letters", self.list_dead_letters, methods=["GET"], summary="List given-up messages",
+            responses=documented(answers.DeadLetters, "One page, newest first."))  # fmt: skip
+        add("/dead-letters/replay", self.replay, methods=["POST"], summary="Send given-up messages again",
+            responses=documented(answers.Replayed, "What was put back."))  # fmt: skip
+        profiles = documented(answers.SimulatorProfiles, "One profile per channel.")
+        add("/simulator", self.get_simulator, methods=["GET"], summary="Read the simulator's behaviour",
+            responses=profiles)  # fmt: skip
+        add("/simulator", self.set_simulator, methods=["PUT"], summary="Change the simulator's behaviour",
+            responses=profiles)  # fmt: skip
+        return routes
+
+    async def list_providers(self, request: Request) -> Response:
+        """Return one entry per provider and channel, in route order."""
+        response = await call(self._dispatch.ListProviders, pb.ListProvidersRequest(), request)
+        return render.answer({"providers": [render.provider(item) for item in response.providers]})
+
+    async def list_dead_letters(
+        self,
+        request: Request,
+        *,
+        kind: _Type = None,
+        reason: str = "",
+        include_replayed: bool = False,
+        page_size: PageSize = 0,
+        page_token: PageToken = "",
+    ) -> Response:
+        """Return one page of messages that were given up; every filter given must match."""
+        response = await call(
+            self._dispatch.ListDeadLetters,
+            pb.ListDeadLettersRequest(
+                page_size=page_size,
+                page_token=page_token,
+                channel=CHANNEL.number(kind),  # type: ignore[arg-type]
+                reason=reason,
+                include_replayed=include_replayed,
+            ),
+            request,
+        )
+        return render.answer(
+            {
+                "dead_letters": [render.dead_letter(item) for item in response.dead_letters],
+                "next_page_token": response.next_page_token or None,
+            }
+        )
+
+    async def replay(self, request: Request, body: schemas.ReplayRequest) -> Response:
+        """Put messages back into the queue; repeating it changes nothing."""
+        response = await call(
+            self._dispatch.ReplayDeadLetters,
+            pb.ReplayDeadLettersRequest(message_ids=body.message_ids),
+            request,
+        )
+        return render.answer({"replayed_message_ids": list(response.replayed_message_ids)})
+
+    async def get_simulator(self, request: Request, kind: _Type = None) -> Response:
+        """Return how the simulator behaves."""
+        response = await call(
+            self._dispatch.GetSimulatorProfile,
+            pb.GetSimulatorProfileRequest(channel=CHANNEL.number(kind)),  # type: ignore[arg-type]
+            request,
+        )
+        return render.answer({"profiles": [render.simulator_profile(item) for item in response.profiles]})
+
+    async def set_simulator(self, request: Request, body: schemas.SimulatorProfile) -> Response:
+        """Replace the whole profile of a channel, or of all."""
+        response = await call(
+            self._dispatch.SetSimulatorProfile,
+            pb.SetSimulatorProfileRequest(profile=requests.simulator_profile(body)),
+            request,
+        )
+        return render.answer({"profiles": [render.simulator_profile(item) for item in response.profiles]})

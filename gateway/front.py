@@ -1,0 +1,110 @@
+"""The outermost layer: request ids, body limit, metrics, and a problem for whatever slipped through."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import identity, problems
+from services.kit import metrics
+from services.kit.logs import get_logger
+
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
+_log = get_logger(__name__)
+
+
+class BodyTooLargeError(HTTPException):
+    """The body is larger than the gateway takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"must not be larger than {limit} bytes")
+
+
+class Front:
+    """Wraps the whole application; paths in `direct` (method and path) bypass its router."""
+
+    def __init__(
+        self, app: ASGIApp, *, direct: Mapping[tuple[str, str], ASGIApp], max_body_bytes: int
+    ) -> None:
+        self._app = app
+        self._direct = dict(direct)
+        self._max_body_bytes = max_body_bytes
+        self._timers: dict[tuple[str, int], Histogram] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._max_body_bytes)
+        direct = self._direct.get((scope["method"], scope["path"]))
+        try:
+            exchange.check_length()
+            await (direct or self._app)(scope, exchange.receive, exchange.send)
+        except HTTPException as error:
+            await exchange.fail(problems.from_http(error))
+        except Exception:  # noqa: BLE001 - the last line of defence of a request
+            _log.exception("request_failed", request_id=exchange.request_id, path=scope["path"])
+            await exchange.fail(problems.internal())
+        route = scope["path"] if direct else getattr(scope.get("route"), "path", "unmatched")
+        self._count(route, exchange)
+
+    def _count(self, route: str, exchange: "_Exchange") -> None:
+        timer = self._timers.get((route, exchange.status))
+        if timer is None:
+            timer = metrics.HTTP_SECONDS.labels(route, str(exchange.status))
+            self._timers[route, exchange.status] = timer
+        timer.observe(time.perf_counter() - exchange.start)
+
+
+class _Exchange:
+    """One request and its answer, as they pass through."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+        self.start = time.perf_counter()
+        self.status = 0
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._max_body_bytes = max_body_bytes
+        self._received = 0
+        self._length = 0
+        given = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = value
+            elif name == b"content-length" and value.isdigit():
+                self._length = int(value[:20])
+        self.request_id = identity.request_id(given)
+        self._header = (b"x-request-id", self.request_id.encode("ascii"))
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    def check_length(self) -> None:
+        """Refuse a body that announces itself as too large, before any of it is read."""
+        if self._length > self._max_body_bytes:
+            raise BodyTooLargeError(self._max_body_bytes)
+
+    async def receive(self) -> Message:
+        """Pass on a piece of the body, while they add up to no more than the limit."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            if self._received > self._max_body_bytes:
+                raise BodyTooLargeError(self._max_body_bytes)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on the answer, with the request's id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), self._header]
+        await self._send(message)
+
+    async def fail(self, problem: problems.Problem) -> None:
+        """Answer with a problem, unless an answer is under way already."""
+        if not self.status:
+            await problems.response(problem, self._scope)(self._scope, self._receive, self.send)

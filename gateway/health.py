@@ -1,0 +1,64 @@
+"""GET /health, /ready and /metrics, answered from what a background check last saw."""
+
+import asyncio
+
+import grpc
+from fastapi import APIRouter, Response
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway import answers, render
+from gateway.routing import documented, router
+from services.kit.health import Check, HealthMonitor
+
+# Without it no send and no webhook can be taken; without the others some reads fail.
+REQUIRED = "message"
+
+
+class HealthRoutes:
+    """How the gateway is. None of these routes waits for anything."""
+
+    def __init__(self, monitor: HealthMonitor, draining: asyncio.Event, version: str) -> None:
+        self._monitor = monitor
+        self._draining = draining
+        self._version = version
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        routes = router("", "health")
+        add = routes.add_api_route
+        add("/health", self.health, methods=["GET"], summary="How the gateway and its services are",
+            responses=documented(answers.Health, "Always 200; `status` says ok or degraded."))  # fmt: skip
+        may, may_not = documented(answers.Ready, "It may."), documented(answers.Ready, "Not now.", 503)
+        add("/ready", self.ready, methods=["GET"], summary="Whether traffic may come",
+            responses=may | may_not)  # fmt: skip
+        add("/metrics", self.metrics, methods=["GET"], summary="Prometheus metrics", response_class=Response,
+            responses={200: {"content": {"text/plain": {}}, "description": "Text format."}})  # fmt: skip
+        return routes
+
+    async def health(self) -> Response:
+        """Return the version and which services answer."""
+        states = self._monitor.states
+        status = "ok" if all(states.values()) else "degraded"
+        return render.answer({"status": status, "version": self._version, "dependencies": states})
+
+    async def ready(self) -> Response:
+        """Return 200 while sends can be taken: MessageService answers and the gateway is not stopping."""
+        states = self._monitor.states
+        ready = states[REQUIRED] and not self._draining.is_set()
+        return render.answer({"ready": ready, "dependencies": states}, 200 if ready else 503)
+
+    async def metrics(self) -> Response:
+        """Return the metrics of this process."""
+        return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def serving(channel: grpc.aio.Channel, service: str) -> Check:
+    """Return a check that asks a service's own health service."""
+    stub = health_pb2_grpc.HealthStub(channel)
+
+    async def check() -> bool:
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    return check

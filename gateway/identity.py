@@ -1,0 +1,39 @@
+"""Who calls: the request id and the credentials of an HTTP request, as gRPC metadata."""
+
+import re
+from collections.abc import Iterable
+
+from starlette.requests import Request
+
+from services.kit.errors import UnauthenticatedError
+from services.kit.ids import new_id
+
+Metadata = tuple[tuple[str, str], ...]
+
+# What a caller may choose as its request id: short, and safe in headers and log lines.
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_CREDENTIAL = re.compile(rb"[\x20-\x7e]*")
+_CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key"})
+
+
+def request_id(given: bytes | None) -> str:
+    """Return the caller's request id, or a new one when it gave none that is usable."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return new_id()
+
+
+def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
+    """Return the credentials among raw headers; raises UnauthenticatedError when they are not text."""
+    found = []
+    for name, value in headers:
+        if name in _CREDENTIAL_HEADERS:
+            if not _CREDENTIAL.fullmatch(value):
+                raise UnauthenticatedError("the credential holds characters that no credential has")
+            found.append((name.decode("ascii"), value.decode("ascii")))
+    return tuple(found)
+
+
+def call_metadata(request: Request) -> Metadata:
+    """Return the metadata of the calls made on behalf of a request."""
+    return (("x-request-id", request.state.request_id), *credentials(request.scope["headers"]))

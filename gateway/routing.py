@@ -1,0 +1,42 @@
+"""What all routers share: how they read JSON and how they document their answers."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+API = "/api/v1"
+
+ResponseDocs = dict[int | str, dict[str, Any]]
+
+
+class _OrjsonRequest(Request):
+    async def json(self) -> Any:
+        """Return the body; lone surrogates and NaN are no JSON here."""
+        if not hasattr(self, "_json"):
+            self._json = orjson.loads(await self.body())
+        return self._json
+
+
+class _JsonRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, given a request that reads its body with orjson."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_OrjsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+def router(prefix: str, tag: str) -> APIRouter:
+    """Return an empty router."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=_JsonRoute, strict_content_type=False)
+
+
+def documented(shape: type[BaseModel], description: str, status: int = 200) -> ResponseDocs:
+    """Return the OpenAPI entry of an answer."""
+    return {status: {"model": shape, "description": description}}

@@ -1,0 +1,43 @@
+"""Wires ConversationService and runs it as a process of its own."""
+
+import asyncio
+import contextlib
+
+from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
+from services.conversation.servicer import ConversationServicer
+from services.kit.config import Settings, load_settings
+from services.kit.health import HealthMonitor
+from services.kit.logs import get_logger
+from services.kit.process import run_process
+from services.kit.server import RpcServer
+from services.ledger.database import Database
+
+_log = get_logger(__name__)
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain. PostgreSQL may come and go meanwhile."""
+    database = Database(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        timeout=settings.database_timeout,
+        name="conversation",
+    )
+    server = RpcServer(settings, settings.grpc_port + 1, "posthouse.v1.ConversationService")
+    pb_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(database), server.server)
+    monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
+    await server.start()
+    _log.info("conversation_listening", address=server.address)
+    watch = asyncio.create_task(monitor.run(), name="health")
+    try:
+        await stop.wait()
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        await server.stop()
+        await database.close()
+
+
+if __name__ == "__main__":
+    run_process("conversation", main, load_settings())

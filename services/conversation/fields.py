@@ -1,0 +1,65 @@
+"""Checks of single request fields; every refusal names the field."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import InvalidRequestError
+from services.ledger.addresses import Address, InvalidAddressError, normalise
+
+# Longest tenant id, workflow type or workflow id, in characters.
+LABEL_LENGTH = 255
+
+# So many digits have their country code among them; most national numbers are shorter.
+_INTERNATIONAL_LENGTH = 11
+_NOT_DIGIT = re.compile("[^0-9]")
+
+# A conversation has two participants.
+_PAIR = 2
+
+
+def read_participant(field: str, text: str) -> Address:
+    """Return an address written in any form, normalised as intake does it.
+
+    All that intake may ever have stored passes, whatever the settings say now: unassigned numbers, short
+    codes, alphanumeric senders. A number may lack its plus, as it does in many a URL and database.
+    """
+    try:
+        return _normalise(text)
+    except InvalidAddressError as error:
+        plusless = len(_NOT_DIGIT.sub("", text)) >= _INTERNATIONAL_LENGTH and "+" not in text
+        if plusless and "@" not in text:
+            with contextlib.suppress(InvalidAddressError):
+                return _normalise(f"+{text.strip()}")
+        raise InvalidRequestError.field(field, str(error)) from None
+
+
+def read_participants(field: str, texts: Sequence[str]) -> list[Address]:
+    """Return one or two addresses."""
+    if not 1 <= len(texts) <= _PAIR:
+        raise InvalidRequestError.field(field, "must be one address or two")
+    return [read_participant(f"{field}[{position}]", text) for position, text in enumerate(texts)]
+
+
+def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
+    """Return a text that PostgreSQL can hold or compare with."""
+    if len(text) > longest:
+        raise InvalidRequestError.field(field, f"must not be longer than {longest} characters")
+    if "\x00" in text:
+        raise InvalidRequestError.field(field, "must not contain the NUL character")
+    return text
+
+
+def read_time(field: str, time: Timestamp) -> datetime:
+    """Return a time of the contract, to the microsecond."""
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequestError.field(field, "must lie between the years 1 and 9999") from None
+
+
+def _normalise(text: str) -> Address:
+    return normalise(text, allow_short_code=True, allow_alphanumeric=True)

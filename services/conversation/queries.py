@@ -1,0 +1,151 @@
+"""The SQL of every read of conversations; a read replica will do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from posthouse.v1 import conversation_pb2, message_pb2
+from services.conversation.filters import ConversationFilter, has_participant
+from services.kit.page_tokens import Position
+from services.kit.enum_names import FAMILY
+from services.kit.errors import NotFoundError
+from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
+from services.ledger.tables import conversations, messages
+
+CONVERSATION_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
+    conversations.c.id,
+    conversations.c.channel_family,
+    conversations.c.participant_a,
+    conversations.c.participant_b,
+    conversations.c.create_time,
+    conversations.c.last_message_time,
+    conversations.c.last_message_id,
+    conversations.c.message_count,
+    conversations.c.inbound_count,
+    conversations.c.read_count,
+    conversations.c.archive_time,
+    conversations.c.workflow_type,
+    conversations.c.workflow_id,
+    conversations.c.tenant_id,
+    conversations.c.language,
+    conversations.c.metadata,
+)
+
+_NEWEST_ACTIVITY = (conversations.c.last_message_time.desc(), conversations.c.id.desc())
+
+
+def conversation_from_row(row: sa.Row[Any]) -> conversation_pb2.Conversation:
+    """Return the conversation of a row that has CONVERSATION_COLUMNS."""
+    fields: dict[str, Any] = {
+        "id": row.id,
+        "channel_family": FAMILY.number(row.channel_family),
+        "participants": [row.participant_a, row.participant_b],
+        "create_time": row.create_time,
+        "last_message_time": row.last_message_time,
+        "last_message_id": row.last_message_id,
+        "message_count": row.message_count,
+        "unread_count": row.inbound_count - row.read_count,
+        "archive_time": row.archive_time,
+        "workflow_type": row.workflow_type,
+        "workflow_id": row.workflow_id,
+        "tenant_id": row.tenant_id,
+        "language": row.language,
+        "metadata": row.metadata,
+    }
+    return conversation_pb2.Conversation(**fields)
+
+
+async def get_conversation(
+    connection: AsyncConnection, conversation_id: str
+) -> conversation_pb2.Conversation:
+    """Return one conversation, or raise NotFoundError."""
+    statement = sa.select(*CONVERSATION_COLUMNS).where(conversations.c.id == conversation_id)
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise conversation_not_found(conversation_id)
+    return conversation_from_row(row)
+
+
+async def find_by_ids(
+    connection: AsyncConnection, conversation_ids: Sequence[str]
+) -> list[conversation_pb2.Conversation]:
+    """Return those of the given conversations that exist, newest activity first."""
+    statement = (
+        sa.select(*CONVERSATION_COLUMNS)
+        .where(conversations.c.id.in_(conversation_ids))
+        .order_by(*_NEWEST_ACTIVITY)
+    )
+    return [conversation_from_row(row) for row in await connection.execute(statement)]
+
+
+async def find_by_participant(
+    connection: AsyncConnection, address: str, *, channel_family: str, limit: int
+) -> list[conversation_pb2.Conversation]:
+    """Return the conversations of a canonical address, archived ones too, newest activity first."""
+    statement = (
+        sa.select(*CONVERSATION_COLUMNS)
+        .where(has_participant(address))
+        .order_by(*_NEWEST_ACTIVITY)
+        .limit(limit)
+    )
+    if channel_family:
+        statement = statement.where(conversations.c.channel_family == channel_family)
+    return [conversation_from_row(row) for row in await connection.execute(statement)]
+
+
+async def list_conversations(
+    connection: AsyncConnection, narrowed: ConversationFilter, *, after: Position | None, limit: int
+) -> tuple[list[conversation_pb2.Conversation], Position | None]:
+    """Return a page, newest activity first, and where the next one starts, None on the last.
+
+    The order is that of conversations_last_message. Participant, tenant and workflow type have their
+    own indexes; the other conditions are checked along the way.
+    """
+    statement = (
+        sa.select(*CONVERSATION_COLUMNS)
+        .where(*narrowed.conditions())
+        .order_by(*_NEWEST_ACTIVITY)
+        .limit(limit + 1)
+    )
+    if after is not None:
+        statement = statement.where(_beyond(conversations.c.last_message_time, conversations.c.id, after))
+    rows = (await connection.execute(statement)).all()
+    last = Position(rows[limit - 1].last_message_time, rows[limit - 1].id) if len(rows) > limit else None
+    return [conversation_from_row(row) for row in rows[:limit]], last
+
+
+async def list_conversation_messages(
+    connection: AsyncConnection, conversation_id: str, *, after: Position | None, limit: int
+) -> tuple[list[message_pb2.Message], Position | None]:
+    """Return a page of a conversation, newest first, and where the next one starts, None on the last.
+
+    Raises NotFoundError when there is no such conversation. The order is that of messages_conversation.
+    """
+    statement = (
+        sa.select(*MESSAGE_COLUMNS)
+        .where(messages.c.conversation_id == conversation_id)
+        .order_by(messages.c.message_time.desc(), messages.c.id.desc())
+        .limit(limit + 1)
+    )
+    if after is not None:
+        statement = statement.where(_beyond(messages.c.message_time, messages.c.id, after))
+    rows = (await connection.execute(statement)).all()
+    if not rows:
+        await get_conversation(connection, conversation_id)
+    last = Position(rows[limit - 1].message_time, rows[limit - 1].id) if len(rows) > limit else None
+    return [message_from_row(row) for row in rows[:limit]], last
+
+
+def conversation_not_found(conversation_id: str) -> NotFoundError:
+    """Return the error of a conversation id that names none."""
+    return NotFoundError(f"there is no conversation {conversation_id}", reason="CONVERSATION_NOT_FOUND")
+
+
+def _beyond(
+    time: sa.ColumnElement[Any], row_id: sa.ColumnElement[str], after: Position
+) -> sa.ColumnElement[bool]:
+    return sa.tuple_(time, row_id) < sa.tuple_(
+        sa.literal(after.time, time.type), sa.literal(after.id, row_id.type)
+    )

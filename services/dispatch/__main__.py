@@ -1,0 +1,105 @@
+"""Wires DispatchService and its dispatcher, and runs them as a process of their own."""
+
+import asyncio
+import contextlib
+
+from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
+from services.dispatch.inquiry import Inquirer
+from services.dispatch.lanes import Lanes
+from services.dispatch.ownership import Ownership
+from services.dispatch.retry import RetryPolicy
+from services.dispatch.routing import Router
+from services.dispatch.sending import Postman
+from services.dispatch.servicer import DispatchServicer
+from services.dispatch.settling import Settler
+from services.dispatch.simulator_control import SimulatorControl
+from services.dispatch.worker import Dispatcher
+from services.kit.bus import Bus, BusConfig
+from services.kit.config import Settings, load_settings
+from services.kit.health import HealthMonitor
+from services.kit.logs import get_logger
+from services.kit.process import run_process
+from services.kit.server import RpcServer
+from services.ledger.database import Database
+from services.ledger.relay import Relay
+from services.providers.registry import build_providers, check_routing
+
+_log = get_logger(__name__)
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Dispatch until `stop` is set, then finish what is under way. PostgreSQL and NATS may come and go."""
+    database = Database(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        timeout=settings.database_timeout,
+        name="dispatch",
+    )
+    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-dispatch"))
+    relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
+    providers = build_providers(settings, [name for route in settings.routing.values() for name in route])
+    check_routing(settings.routing, providers)
+    router = Router(settings.routing, providers)
+    policy = RetryPolicy(
+        settings.dispatch_max_attempts, settings.dispatch_retry_base, settings.dispatch_retry_max
+    )
+    lanes = Lanes(bus, batch_size=settings.dispatch_batch_size)
+    ownership = Ownership(database)
+    settler = Settler(database, relay, republish_after=settings.outbox_republish_after)
+    dispatcher = Dispatcher(
+        database,
+        relay,
+        lanes,
+        ownership,
+        Postman(router, providers, policy),
+        settler,
+        Inquirer(database, relay, settler, router, providers),
+        concurrency=settings.dispatch_concurrency,
+        lease=settings.dispatch_lease,
+        republish_after=settings.outbox_republish_after,
+    )
+    server = RpcServer(settings, settings.grpc_port + 2, "posthouse.v1.DispatchService")
+    pb_grpc.add_DispatchServiceServicer_to_server(
+        DispatchServicer(database, settings.routing, providers, SimulatorControl(providers.get("simulator"))),
+        server.server,
+    )
+
+    async def bus_answers() -> bool:
+        return bus.connected
+
+    monitor = HealthMonitor({"postgresql": database.ping, "nats": bus_answers}, server.set_serving)
+
+    await database.start()
+    for provider in providers.values():
+        await provider.start()
+    await bus.start()
+    await server.start()
+    relay.start()
+    lanes.start()
+    dispatcher.start()
+    _log.info("dispatch_listening", address=server.address)
+    watches = [
+        asyncio.create_task(monitor.run(), name="health"),
+        asyncio.create_task(ownership.run(), name="ownership"),
+    ]
+    try:
+        await stop.wait()
+    finally:
+        await server.set_serving(False)
+        await lanes.close()
+        await dispatcher.close(settings.shutdown_grace)
+        for watch in watches:
+            watch.cancel()
+        for watch in watches:
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+        await server.stop()
+        await relay.close()
+        for provider in providers.values():
+            await provider.close()
+        await bus.close()
+        await database.close()
+
+
+if __name__ == "__main__":
+    run_process("dispatch", main, load_settings())

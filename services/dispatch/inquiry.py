@@ -1,0 +1,129 @@
+"""Asks providers what became of messages whose outcome is unknown."""
+
+from collections.abc import Mapping, Sequence
+
+from services.dispatch.publish import orphan_announcement
+from services.dispatch.retry import Route
+from services.dispatch.routing import Router
+from services.dispatch.sending import outbound
+from services.dispatch.settling import Settler
+from services.kit.ids import new_id
+from services.kit.logs import get_logger
+from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphans, postpone
+from services.ledger.database import Database
+from services.ledger.outcomes import Settlement
+from services.ledger.relay import Relay
+from services.providers.base import Absent, CannotTell, Found, LookupResult, Provider
+
+_log = get_logger(__name__)
+
+# Inquiries before a message is left UNKNOWN for a receipt or a person to settle; each waits twice as long.
+_MAX_INQUIRIES = 8
+_LONGEST_DELAY = 300.0
+
+
+class Inquirer:
+    """Works on the inquiry lane."""
+
+    def __init__(
+        self,
+        database: Database,
+        relay: Relay,
+        settler: Settler,
+        router: Router,
+        providers: Mapping[str, Provider],
+    ) -> None:
+        self._database = database
+        self._relay = relay
+        self._settler = settler
+        self._router = router
+        self._providers = providers
+
+    async def adopt(self, outbox_ids: Sequence[str], *, owner: int, own: Sequence[str]) -> None:
+        """Mark what a dead dispatcher left under way in our envelopes as UNKNOWN, to be asked for later."""
+        event_outbox_id = new_id()
+        async with self._database.hot() as connection:
+            orphans = await claim_orphans(
+                connection,
+                outbox_ids,
+                owner=owner,
+                own=own,
+                inquiry_delay=self._router.longest_inquiry_delay,
+                event_outbox_id=event_outbox_id,
+            )
+        if orphans:
+            _log.warning("attempts_orphaned", messages=len(orphans))
+            self._relay.announce(orphan_announcement(event_outbox_id, orphans))
+
+    async def ask(self, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:
+        """Ask about every message of the envelopes that is still UNKNOWN, and settle those that are answered."""
+        async with self._database.hot() as connection:
+            messages, taken, asked = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
+        settlements = await self._inquire(messages)
+        done = len(settlements) == len(messages) or asked >= _MAX_INQUIRIES
+        await self._settler.settle(messages, settlements, settled_outbox_ids=taken if done else ())
+        if not done:
+            delay = min(self._router.longest_inquiry_delay * 2.0**asked, _LONGEST_DELAY)
+            async with self._database.hot() as connection:
+                await postpone(connection, taken, owner=owner, delay=delay)
+
+    async def _inquire(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
+        settlements = []
+        for channel in sorted({message.channel for message in messages}):
+            open_messages = [message for message in messages if message.channel == channel]
+            routes = self._router.candidates(channel)
+            answers: dict[str, list[tuple[Route, LookupResult]]] = {m.id: [] for m in open_messages}
+            for route in routes:
+                results = await self._lookup(route.provider, open_messages)
+                for message, result in zip(open_messages, results, strict=True):
+                    answers[message.id].append((route, result))
+            for message in open_messages:
+                settlement = verdict(message, answers[message.id])
+                if settlement is not None:
+                    settlements.append(settlement)
+        return settlements
+
+    async def _lookup(self, name: str, messages: Sequence[ClaimedMessage]) -> list[LookupResult]:
+        try:
+            return await self._providers[name].lookup([outbound(message) for message in messages])
+        except Exception:
+            _log.exception("lookup_failed", provider=name)
+            return [CannotTell()] * len(messages)
+
+
+def verdict(message: ClaimedMessage, answers: Sequence[tuple[Route, LookupResult]]) -> Settlement | None:
+    """Return what the answers of all candidate providers settle; None when they leave it open.
+
+    Found by one: it was sent. Absent from all: it was not, and is sent again.
+    """
+    for route, answer in answers:
+        if isinstance(answer, Found):
+            return _settlement(message, route, provider_message_id=answer.provider_message_id)
+    if answers and all(isinstance(answer, Absent) for _, answer in answers):
+        return _settlement(message, answers[0][0])
+    return None
+
+
+def _settlement(
+    message: ClaimedMessage, route: Route, *, provider_message_id: str | None = None
+) -> Settlement:
+    found = provider_message_id is not None
+    return Settlement(
+        id=message.id,
+        attempt=message.attempt,
+        channel=message.channel,
+        priority=message.priority,
+        state="sent" if found else "pending",
+        # The attempt of a message that is sent again stays unknown: that is why there is another one.
+        outcome="accepted" if found else "unknown",
+        event="sent" if found else "retrying",
+        start_time=message.attempt_time,
+        provider=route.provider,
+        provider_message_id=provider_message_id,
+        error_code=None if found else "absent",
+        error_message="the provider has it, as an inquiry found"
+        if found
+        else "the provider has proved its absence",
+        route_reason=route.reason,
+        delay=None if found else 0.0,
+    )

@@ -1,0 +1,155 @@
+"""The lanes of the DISPATCH stream: fetches envelopes ahead and hands them out fairly, in batches."""
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from posthouse.v1 import event_pb2 as event_pb
+from services.kit.bus import BUS_ERRORS, Bus
+from services.kit.logs import get_logger
+
+_log = get_logger(__name__)
+
+# Durable consumer and subjects of each lane. A work queue allows no two consumers of one subject.
+LANES: Final[dict[str, str]] = {
+    "high": "posthouse.dispatch.*.high",
+    "normal": "posthouse.dispatch.*",
+    "low": "posthouse.dispatch.*.low",
+    "inquiry": "posthouse.dispatch.*.inquiry",
+}
+
+# Order in which a free slot looks for work, one turn after the other: high goes before normal before
+# low, and yet every lane comes first once in a round.
+_TURNS: Final = (
+    ("high", "normal", "low", "inquiry"),
+    ("normal", "high", "low", "inquiry"),
+    ("high", "normal", "inquiry", "low"),
+    ("high", "normal", "low", "inquiry"),
+    ("normal", "high", "inquiry", "low"),
+    ("low", "high", "normal", "inquiry"),
+    ("inquiry", "high", "normal", "low"),
+)
+
+_FETCH = 64
+_FETCH_WAIT = 2.0
+_ACK_WAIT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One envelope as it came from the broker."""
+
+    lane: str
+    envelope: event_pb.DispatchEnvelope
+    message: Msg
+    # The sweeper has published it, so a dispatcher may have died over it.
+    swept: bool
+
+
+class Lanes:
+    """Envelopes that wait in this process, by lane. At most about two batches of each are fetched ahead."""
+
+    def __init__(self, bus: Bus, *, batch_size: int) -> None:
+        self._bus = bus
+        self._batch_size = batch_size
+        self._waiting: dict[str, deque[Work]] = {lane: deque() for lane in LANES}
+        self._sizes: dict[str, int] = dict.fromkeys(LANES, 0)
+        self._filled = asyncio.Event()
+        self._room: dict[str, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
+        self._turn = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to fetch."""
+        self._tasks = [asyncio.create_task(self._fetch(lane), name=f"lane-{lane}") for lane in LANES]
+
+    async def close(self) -> None:
+        """Stop fetching; what waits here is delivered to others, or to a later run."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for queue in self._waiting.values():
+            while queue:
+                with contextlib.suppress(*BUS_ERRORS):
+                    await queue.popleft().message.nak()
+
+    async def take(self) -> list[Work]:
+        """Wait for work and return envelopes of one lane, up to a batch of messages."""
+        while True:
+            self._turn = (self._turn + 1) % len(_TURNS)
+            for lane in _TURNS[self._turn]:
+                if self._waiting[lane]:
+                    return self._take_from(lane)
+            self._filled.clear()
+            await self._filled.wait()
+
+    def _take_from(self, lane: str) -> list[Work]:
+        queue = self._waiting[lane]
+        taken = [queue.popleft()]
+        size = len(taken[0].envelope.message_ids)
+        while queue and size + len(queue[0].envelope.message_ids) <= self._batch_size:
+            taken.append(queue.popleft())
+            size += len(taken[-1].envelope.message_ids)
+        self._sizes[lane] -= size
+        self._room[lane].set()
+        return taken
+
+    async def _fetch(self, lane: str) -> None:
+        while True:
+            await self._bus.wait_ready()
+            try:
+                subscription = await self._subscribe(lane)
+                while self._bus.connected:
+                    await self._fetch_once(lane, subscription)
+            except BUS_ERRORS as error:
+                _log.debug("fetch_failed", lane=lane, error=repr(error))
+                await asyncio.sleep(0.2)
+
+    async def _subscribe(self, lane: str) -> JetStreamContext.PullSubscription:
+        """Bind to the lane's durable consumer, making it if it is not there (any more)."""
+        config = ConsumerConfig(
+            durable_name=f"dispatch-{lane}",
+            filter_subject=LANES[lane],
+            ack_policy=AckPolicy.EXPLICIT,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_wait=_ACK_WAIT,
+            max_ack_pending=10_000,
+        )
+        return await self._bus.jetstream.pull_subscribe(
+            LANES[lane], durable=f"dispatch-{lane}", stream="DISPATCH", config=config
+        )
+
+    async def _fetch_once(self, lane: str, subscription: JetStreamContext.PullSubscription) -> None:
+        while self._sizes[lane] >= 2 * self._batch_size:
+            self._room[lane].clear()
+            await self._room[lane].wait()
+        try:
+            messages = await subscription.fetch(_FETCH, timeout=_FETCH_WAIT)
+        except (nats.errors.TimeoutError, TimeoutError):
+            await subscription.consumer_info()  # raises when the server has lost the consumer with its store
+            return
+        for message in messages:
+            self._put(lane, message)
+
+    def _put(self, lane: str, message: Msg) -> None:
+        envelope = event_pb.DispatchEnvelope()
+        try:
+            envelope.ParseFromString(message.data)
+        except DecodeError:
+            # Nothing of ours: the outbox row, if there is one, will be published again.
+            _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
+            asyncio.get_running_loop().create_task(message.term())  # noqa: RUF006 - nothing depends on it
+            return
+        swept = ":" in (message.headers or {}).get("Nats-Msg-Id", "")
+        self._waiting[lane].append(Work(lane, envelope, message, swept))
+        self._sizes[lane] += len(envelope.message_ids)
+        self._filled.set()

@@ -1,0 +1,102 @@
+"""What follows from an outcome: pure rules, no clock and no database."""
+
+import random
+from dataclasses import dataclass
+
+from services.ledger.claims import ClaimedMessage
+from services.ledger.outcomes import Settlement
+from services.providers.base import Accepted, Outcome, Rejected, Retryable
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a message is tried again. Times are in seconds."""
+
+    max_attempts: int
+    base: float
+    longest: float
+
+    def backoff(self, attempt: int, retry_after: float | None, draw: random.Random) -> float:
+        """Return the delay after attempt number `attempt`: exponential with full jitter.
+
+        A provider's Retry-After is a lower bound; even a patient one is not waited for beyond `longest`.
+        """
+        ceiling = min(self.longest, self.base * 2.0 ** (attempt - 1))
+        return min(max(draw.uniform(0.0, ceiling), retry_after or 0.0), self.longest)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The provider chosen for a message, and why."""
+
+    provider: str
+    reason: str
+    inquiry_delay: float
+
+
+def settlement_of(
+    message: ClaimedMessage, outcome: Outcome, route: Route, policy: RetryPolicy, draw: random.Random
+) -> Settlement:
+    """Return what an outcome does to a message."""
+
+    def settle(
+        state: str,
+        kind: str,
+        event: str,
+        *,
+        provider_message_id: str | None = None,
+        error: tuple[str, str] | None = None,
+        delay: float | None = None,
+        dead_reason: str | None = None,
+    ) -> Settlement:
+        return Settlement(
+            id=message.id,
+            attempt=message.attempt,
+            channel=message.channel,
+            priority=message.priority,
+            state=state,
+            outcome=kind,
+            event=event,
+            start_time=message.attempt_time,
+            provider=route.provider,
+            provider_message_id=provider_message_id,
+            error_code=error[0] if error else None,
+            error_message=error[1] if error else None,
+            route_reason=route.reason,
+            delay=delay,
+            dead_reason=dead_reason,
+        )
+
+    if isinstance(outcome, Accepted):
+        return settle("sent", "accepted", "sent", provider_message_id=outcome.provider_message_id or None)
+    error = (outcome.error_code, outcome.error_message)
+    if isinstance(outcome, Rejected):
+        return settle("failed", "rejected", "failed", error=error, dead_reason="rejected")
+    if isinstance(outcome, Retryable):
+        if message.attempt >= policy.max_attempts:
+            return settle("failed", "retryable", "failed", error=error, dead_reason="attempts_exhausted")
+        delay = policy.backoff(message.attempt, outcome.retry_after, draw)
+        return settle("pending", "retryable", "retrying", error=error, delay=delay)
+    return settle("unknown", "unknown", "unknown", error=error, delay=route.inquiry_delay)
+
+
+def expiry_of(message: ClaimedMessage) -> Settlement:
+    """Return the settlement of a message that must not be sent any more."""
+    return unsent(message, "expired", "expire_time has passed", "expired")
+
+
+def unsent(message: ClaimedMessage, error_code: str, error_message: str, dead_reason: str) -> Settlement:
+    """Return the settlement of a message that is given up without an attempt."""
+    return Settlement(
+        id=message.id,
+        attempt=message.attempt,
+        channel=message.channel,
+        priority=message.priority,
+        state="failed",
+        outcome=None,
+        event="failed",
+        start_time=message.attempt_time,
+        error_code=error_code,
+        error_message=error_message,
+        dead_reason=dead_reason,
+    )

@@ -1,0 +1,89 @@
+"""Hands claimed messages to their providers, and turns what comes of it into settlements."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from services.dispatch.retry import RetryPolicy, Route, expiry_of, settlement_of, unsent
+from services.dispatch.routing import Router
+from services.kit.logs import get_logger
+from services.ledger.claims import ClaimedMessage
+from services.ledger.outcomes import Settlement
+from services.providers.base import OutboundMessage, Outcome, Provider, Unknown
+
+_log = get_logger(__name__)
+
+
+class Postman:
+    """Sends messages over the routes of their channels."""
+
+    def __init__(self, router: Router, providers: Mapping[str, Provider], policy: RetryPolicy) -> None:
+        self._router = router
+        self._providers = providers
+        self._policy = policy
+        self._draw = random.Random()  # noqa: S311 - jitter is no secret
+
+    async def send(
+        self, messages: Sequence[ClaimedMessage]
+    ) -> AsyncIterator[tuple[Sequence[ClaimedMessage], list[Settlement]]]:
+        """Send messages and yield them with their settlements, a provider's batch at a time."""
+        routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
+        hopeless: list[Settlement] = []
+        for message in messages:
+            route = self._router.choose(message)
+            if message.expired:
+                hopeless.append(expiry_of(message))
+            elif route is None:
+                hopeless.append(
+                    unsent(message, "no_route", f"no provider carries {message.channel}", "no_route")
+                )
+            else:
+                routed.setdefault(route.provider, []).append((message, route))
+        if hopeless:
+            yield messages, hopeless
+        for name, pairs in routed.items():
+            provider = self._providers[name]
+            for start in range(0, len(pairs), provider.batch_size):
+                batch = pairs[start : start + provider.batch_size]
+                chunk = [message for message, _ in batch]
+                outcomes = await _send(provider, chunk)
+                yield (
+                    chunk,
+                    [
+                        settlement_of(message, outcome, route, self._policy, self._draw)
+                        for (message, route), outcome in zip(batch, outcomes, strict=True)
+                    ],
+                )
+
+
+def outbound(message: ClaimedMessage) -> OutboundMessage:
+    """Return a message as a provider gets it."""
+    return OutboundMessage(
+        id=message.id,
+        attempt=message.attempt,
+        channel=message.channel,
+        sender=message.sender,
+        recipient=message.recipient,
+        body=message.body,
+        subject=message.subject or "",
+        html=message.html or "",
+        attachments=message.attachments or (),
+    )
+
+
+async def _send(provider: Provider, messages: Sequence[ClaimedMessage]) -> list[Outcome]:
+    """Send one batch; whatever goes wrong beyond the provider's own answers leaves it unknown."""
+    unknown: Outcome
+    try:
+        async with asyncio.timeout(provider.send_timeout):
+            outcomes = await provider.send([outbound(message) for message in messages])
+    except TimeoutError:
+        unknown = Unknown("timeout", f"no answer within {provider.send_timeout:g} s")
+    except Exception as error:
+        _log.exception("provider_raised", provider=provider.name)
+        unknown = Unknown("provider_error", type(error).__name__)
+    else:
+        if len(outcomes) == len(messages):
+            return outcomes
+        unknown = Unknown("provider_error", f"{len(outcomes)} outcomes for {len(messages)} messages")
+    return [unknown] * len(messages)

@@ -1,0 +1,179 @@
+"""The dispatcher: claim, send, settle. PostgreSQL owns the work; the broker only says that there is some."""
+
+import asyncio
+from collections.abc import Sequence
+
+from services.dispatch.inquiry import Inquirer
+from services.dispatch.lanes import Lanes, Work
+from services.dispatch.ownership import Ownership
+from services.dispatch.publish import claim_announcement
+from services.dispatch.sending import Postman
+from services.dispatch.settling import Settler
+from services.kit.bus import BUS_ERRORS
+from services.kit.errors import UnavailableError
+from services.kit.ids import new_id
+from services.kit.logs import get_logger
+from services.ledger.claims import ClaimedMessage, claim, renew
+from services.ledger.database import Database
+from services.ledger.outcomes import Settlement
+from services.ledger.relay import Relay
+
+_log = get_logger(__name__)
+
+# Seconds between attempts to settle what was sent while the database is away.
+_SETTLE_RETRY = 0.5
+
+
+class Dispatcher:
+    """Works on up to `concurrency` batches at the same time."""
+
+    def __init__(
+        self,
+        database: Database,
+        relay: Relay,
+        lanes: Lanes,
+        ownership: Ownership,
+        postman: Postman,
+        settler: Settler,
+        inquirer: Inquirer,
+        *,
+        concurrency: int,
+        lease: float,
+        republish_after: float,
+    ) -> None:
+        self._database = database
+        self._relay = relay
+        self._lanes = lanes
+        self._ownership = ownership
+        self._postman = postman
+        self._settler = settler
+        self._inquirer = inquirer
+        self._concurrency = concurrency
+        self._lease = lease
+        self._republish_after = republish_after
+        # Envelopes under way, with the owner key they were claimed under: their leases are renewed.
+        self._held: dict[str, int] = {}
+        self._slots: dict[asyncio.Task[None], bool] = {}
+        self._renewer: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to work."""
+        for number in range(self._concurrency):
+            self._slots[asyncio.create_task(self._run(), name=f"dispatch-{number}")] = False
+        self._renewer = asyncio.create_task(self._renew(), name="dispatch-renew")
+
+    async def close(self, grace: float) -> None:
+        """Take no more work and finish what is under way within `grace` seconds.
+
+        What is not finished by then is left to its lease: another dispatcher finds it UNKNOWN and asks.
+        """
+        self._closing = True
+        for slot, busy in self._slots.items():
+            if not busy:
+                slot.cancel()
+        if self._slots:
+            _, late = await asyncio.wait(self._slots, timeout=grace)
+            for slot in late:
+                slot.cancel()
+        if self._renewer is not None:
+            self._renewer.cancel()
+        await asyncio.gather(*self._slots, return_exceptions=True)
+
+    async def _run(self) -> None:
+        slot = asyncio.current_task()
+        assert slot is not None  # noqa: S101 - we are running in one
+        while not self._closing:
+            work = await self._lanes.take()
+            self._slots[slot] = True
+            try:
+                await self._work(work)
+            except UnavailableError:
+                # Not claimed, or claimed under a key whose lock we will lose: the outbox brings it back.
+                await asyncio.sleep(_SETTLE_RETRY)
+            except Exception:
+                _log.exception("batch_failed", lane=work[0].lane, envelopes=len(work))
+            finally:
+                self._slots[slot] = False
+
+    async def _work(self, work: Sequence[Work]) -> None:
+        owner = await self._ownership.wait_held()
+        outbox_ids = list(dict.fromkeys(item.envelope.outbox_id for item in work))
+        self._held.update(dict.fromkeys(outbox_ids, owner))
+        try:
+            if work[0].lane == "inquiry":
+                await self._ack(work)
+                await self._inquirer.ask(outbox_ids, owner=owner, lease=self._lease)
+            else:
+                await self._dispatch(work, outbox_ids, owner)
+        finally:
+            for outbox_id in outbox_ids:
+                self._held.pop(outbox_id, None)
+
+    async def _dispatch(self, work: Sequence[Work], outbox_ids: Sequence[str], owner: int) -> None:
+        event_outbox_id = new_id()
+        async with self._database.hot() as connection:
+            claimed, taken = await claim(
+                connection,
+                outbox_ids,
+                owner=owner,
+                lease=self._lease,
+                event_outbox_id=event_outbox_id,
+                republish_after=self._republish_after,
+            )
+        # From here on the claim in PostgreSQL stands for the work; the broker has done its part.
+        await self._ack(work)
+        swept = {item.envelope.outbox_id for item in work if item.swept}.intersection(taken)
+        if swept:
+            await self._inquirer.adopt(sorted(swept), owner=owner, own=[message.id for message in claimed])
+        if claimed:
+            self._relay.announce(claim_announcement(event_outbox_id, claimed))
+            if not self._ownership.holds(owner):
+                _log.warning("claim_abandoned", messages=len(claimed))
+                return
+        await self._send(claimed, taken)
+
+    async def _send(self, claimed: Sequence[ClaimedMessage], outbox_ids: Sequence[str]) -> None:
+        """Send what was claimed and settle it batch by batch; envelopes close with the last one."""
+        open_count = len(claimed)
+        async for messages, settlements in self._postman.send(claimed):
+            open_count -= len(settlements)
+            await self._settle(messages, settlements, () if open_count else outbox_ids)
+        if not claimed:
+            await self._settle((), (), outbox_ids)
+
+    async def _settle(
+        self, messages: Sequence[ClaimedMessage], settlements: Sequence[Settlement], outbox_ids: Sequence[str]
+    ) -> None:
+        """Settle, however long the database stays away: what was sent must not be forgotten."""
+        while True:
+            try:
+                await self._settler.settle(messages, settlements, settled_outbox_ids=outbox_ids)
+            except UnavailableError:
+                await asyncio.sleep(_SETTLE_RETRY)
+            else:
+                return
+
+    async def _ack(self, work: Sequence[Work]) -> None:
+        for item in work:
+            try:
+                await item.message.ack()
+            except BUS_ERRORS:
+                # It will be delivered again, and found to be claimed.
+                return
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            held = dict(self._held)
+            try:
+                for owner in set(held.values()):
+                    async with self._database.hot() as connection:
+                        await renew(
+                            connection,
+                            [outbox_id for outbox_id, key in held.items() if key == owner],
+                            owner=owner,
+                            lease=self._lease,
+                        )
+            except UnavailableError:
+                _log.warning("leases_not_renewed", envelopes=len(held))

@@ -1,0 +1,231 @@
+"""The transaction that takes messages in: message, conversation, event, outbox, in one statement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.kit.ids import new_id
+from services.ledger.arrays import bytes_array, plain_array, text_array
+from services.ledger.database import HotConnection
+from services.ledger.drafts import Draft
+from services.ledger.outbox import EVENT_SUBJECT
+
+# Most messages of one envelope; what a full lane may hold up its neighbours by.
+ENVELOPE_SIZE = 500
+
+# Rows whose idempotency key or provider event is known already take no part in the rest of the
+# statement; waiting for a concurrent twin is left to the unique indexes.
+_ACCEPT = """
+WITH input AS (
+  SELECT * FROM unnest(
+    %(id)s::uuid[], %(conversation_id)s::uuid[], %(family)s::text[], %(a)s::text[], %(b)s::text[],
+    %(channel)s::text[], %(direction)s::text[], %(state)s::text[], %(sender)s::text[], %(recipient)s::text[],
+    %(sender_original)s::text[], %(recipient_original)s::text[], %(subject)s::text[], %(body)s::text[],
+    %(html)s::text[], %(attachments)s::jsonb[], %(metadata)s::jsonb[], %(priority)s::text[],
+    %(segment_count)s::smallint[], %(segment_encoding)s::text[], %(caller)s::text[],
+    %(message_time)s::timestamptz[], %(send_time)s::timestamptz[], %(expire_time)s::timestamptz[],
+    %(provider)s::text[], %(provider_message_id)s::text[], %(event_type)s::text[],
+    %(request_id)s::text[], %(request_hash)s::bytea[], %(event_key)s::text[], %(webhook_log_id)s::uuid[],
+    %(outbox_id)s::uuid[], %(subject_name)s::text[]
+  ) AS t(
+    id, conversation_id, family, a, b, channel, direction, state, sender, recipient, sender_original,
+    recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
+    segment_encoding, caller, message_time, send_time, expire_time, provider, provider_message_id,
+    event_type, request_id, request_hash, event_key, webhook_log_id, outbox_id, subject_name
+  )
+), keyed AS (
+  INSERT INTO idempotency_keys (caller, request_id, request_hash, message_id, create_time)
+  SELECT caller, request_id, request_hash, id, now() FROM input WHERE request_id IS NOT NULL
+  ORDER BY caller, request_id
+  ON CONFLICT (caller, request_id) DO NOTHING
+  RETURNING message_id
+), noted AS (
+  INSERT INTO provider_events (provider, event_key, message_id, webhook_log_id, create_time)
+  SELECT provider, event_key, id, webhook_log_id, now() FROM input WHERE event_key IS NOT NULL
+  ORDER BY provider, event_key
+  ON CONFLICT (provider, event_key) DO NOTHING
+  RETURNING message_id
+), fresh AS (
+  SELECT * FROM input
+  WHERE (request_id IS NULL OR id IN (SELECT message_id FROM keyed))
+    AND (event_key IS NULL OR id IN (SELECT message_id FROM noted))
+), stored AS (
+  INSERT INTO messages (
+    id, conversation_id, channel, direction, state, sender, recipient, sender_original, recipient_original,
+    subject, body, html, attachments, metadata, priority, segment_count, segment_encoding, caller,
+    create_time, update_time, message_time, send_time, expire_time, next_attempt_time, provider,
+    provider_message_id
+  )
+  SELECT id, conversation_id, channel, direction, state, sender, recipient, sender_original,
+    recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
+    segment_encoding, caller, now(), now(), coalesce(message_time, now()), send_time, expire_time, send_time,
+    provider, provider_message_id
+  FROM fresh
+), threaded AS (
+  INSERT INTO conversations AS c (
+    id, channel_family, participant_a, participant_b, create_time, last_message_time, last_message_id,
+    message_count, inbound_count
+  )
+  SELECT conversation_id, min(family), min(a), min(b), now(), now(), max(id::text)::uuid, count(*),
+    count(*) FILTER (WHERE direction = 'inbound')
+  FROM fresh GROUP BY conversation_id ORDER BY conversation_id
+  ON CONFLICT (id) DO UPDATE SET
+    last_message_time = greatest(c.last_message_time, excluded.last_message_time),
+    last_message_id = excluded.last_message_id,
+    message_count = c.message_count + excluded.message_count,
+    inbound_count = c.inbound_count + excluded.inbound_count,
+    archive_time = CASE WHEN excluded.inbound_count > 0 THEN NULL ELSE c.archive_time END
+), logged AS (
+  INSERT INTO message_events (message_id, sequence, type, create_time, provider)
+  SELECT id, 1, event_type, now(), provider FROM fresh
+), work AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT outbox_id, min(subject_name), array_agg(id), now(),
+    coalesce(min(send_time), now() + make_interval(secs => %(republish_after)s))
+  FROM fresh WHERE outbox_id IS NOT NULL GROUP BY outbox_id
+), news AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
+    now() + make_interval(secs => %(republish_after)s)
+  FROM fresh HAVING count(*) > 0
+)
+SELECT now(), count(*), CASE WHEN count(*) < %(size)s THEN array_agg(id::text) END FROM fresh
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """One draft with the id it gets and who asked for it."""
+
+    id: str
+    draft: Draft
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Work to publish: an outbox row of dispatch that is due now."""
+
+    outbox_id: str
+    subject: str
+    message_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What the transaction did: `stored` has the ids of the items that were no repeats."""
+
+    create_time: datetime
+    stored: frozenset[str]
+    envelopes: list[Envelope]
+    event_outbox_id: str
+
+
+async def accept(connection: HotConnection, items: Sequence[Intake], *, republish_after: float) -> Acceptance:
+    """Store messages and what follows from them, in one transaction; repeats are left out.
+
+    Two items of one call must not share an idempotency key or a provider event.
+    """
+    outbox_ids, subjects, envelopes = _plan_envelopes(items)
+    drafts = [item.draft for item in items]
+    event_outbox_id = new_id()
+    parameters = {
+        "id": plain_array([item.id for item in items]),
+        "conversation_id": plain_array([d.conversation_id for d in drafts]),
+        "family": plain_array([d.family for d in drafts]),
+        "a": text_array([d.participant_a for d in drafts]),
+        "b": text_array([d.participant_b for d in drafts]),
+        "channel": plain_array([d.channel for d in drafts]),
+        "direction": plain_array([d.direction for d in drafts]),
+        "state": plain_array([initial_state(d) for d in drafts]),
+        "sender": text_array([d.sender for d in drafts]),
+        "recipient": text_array([d.recipient for d in drafts]),
+        "sender_original": text_array([d.sender_original for d in drafts]),
+        "recipient_original": text_array([d.recipient_original for d in drafts]),
+        "subject": text_array([d.subject for d in drafts]),
+        "body": text_array([d.body for d in drafts]),
+        "html": text_array([d.html for d in drafts]),
+        "attachments": text_array([d.attachments for d in drafts]),
+        "metadata": text_array([d.metadata for d in drafts]),
+        "priority": plain_array([d.priority for d in drafts]),
+        "segment_count": plain_array([d.segment_count for d in drafts]),
+        "segment_encoding": plain_array([d.segment_encoding for d in drafts]),
+        "caller": text_array([item.caller for item in items]),
+        "message_time": text_array([_iso(d.message_time) for d in drafts]),
+        "send_time": text_array([_iso(d.send_time) for d in drafts]),
+        "expire_time": text_array([_iso(d.expire_time) for d in drafts]),
+        "provider": text_array([d.source for d in drafts]),
+        "provider_message_id": text_array([d.provider_message_id for d in drafts]),
+        "event_type": plain_array([_event_type(d) for d in drafts]),
+        "request_id": text_array([d.request_id or None for d in drafts]),
+        "request_hash": bytes_array([d.request_hash for d in drafts]),
+        "event_key": text_array([d.event_key for d in drafts]),
+        "webhook_log_id": plain_array([d.webhook_log_id for d in drafts]),
+        "outbox_id": plain_array(outbox_ids),
+        "subject_name": plain_array(subjects),
+        "event_outbox_id": event_outbox_id,
+        "event_subject": EVENT_SUBJECT,
+        "republish_after": republish_after,
+        "size": len(items),
+    }
+    cursor = await connection.execute(_ACCEPT, parameters)
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    create_time, count, ids = row
+    if count == len(items):
+        return Acceptance(create_time, frozenset(item.id for item in items), envelopes, event_outbox_id)
+    stored = frozenset(ids or ())
+    kept = [
+        Envelope(envelope.outbox_id, envelope.subject, [i for i in envelope.message_ids if i in stored])
+        for envelope in envelopes
+    ]
+    return Acceptance(create_time, stored, [row for row in kept if row.message_ids], event_outbox_id)
+
+
+def initial_state(draft: Draft) -> str:
+    """Return the state a draft is stored in."""
+    if draft.direction == "inbound":
+        return "received"
+    return "pending" if draft.send_time is None else "scheduled"
+
+
+def dispatch_subject(channel: str, lane: str) -> str:
+    """Return the subject of a channel's lane (high, normal, low or inquiry); normal has no suffix."""
+    base = f"posthouse.dispatch.{channel}"
+    return base if lane == "normal" else f"{base}.{lane}"
+
+
+def _event_type(draft: Draft) -> str:
+    if draft.direction == "inbound":
+        return "received"
+    return "accepted" if draft.send_time is None else "scheduled"
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+def _plan_envelopes(items: Sequence[Intake]) -> tuple[list[str | None], list[str | None], list[Envelope]]:
+    """Assign each outbound item to an outbox row: one per lane and due second, at most ENVELOPE_SIZE each."""
+    outbox_ids: list[str | None] = []
+    subjects: list[str | None] = []
+    envelopes: list[Envelope] = []
+    open_rows: dict[tuple[str, str, float], Envelope] = {}
+    for item in items:
+        draft = item.draft
+        if draft.direction == "inbound":
+            outbox_ids.append(None)
+            subjects.append(None)
+            continue
+        due = 0.0 if draft.send_time is None else draft.send_time.timestamp()
+        key = (draft.channel, draft.priority, due)
+        envelope = open_rows.get(key)
+        if envelope is None or len(envelope.message_ids) >= ENVELOPE_SIZE:
+            envelope = Envelope(new_id(), dispatch_subject(draft.channel, draft.priority), [])
+            open_rows[key] = envelope
+            if not due:
+                envelopes.append(envelope)
+        envelope.message_ids.append(item.id)
+        outbox_ids.append(envelope.outbox_id)
+        subjects.append(envelope.subject)
+    return outbox_ids, subjects, envelopes

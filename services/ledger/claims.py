@@ -1,0 +1,223 @@
+"""The claim: the fence that lets one dispatcher, and no other, send a message."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.ledger.arrays import plain_array
+from services.ledger.database import HotConnection
+from services.ledger.outbox import EVENT_SUBJECT
+
+# An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
+# messages of it are taken; whatever else became of the others (cancelled, sent) is none of our business.
+_CLAIM = """
+WITH free AS (
+  SELECT id FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
+  ORDER BY id FOR UPDATE SKIP LOCKED
+), taken AS (
+  UPDATE outbox o SET owner = %(owner)s, due_time = now() + make_interval(secs => %(lease)s)
+  FROM free WHERE o.id = free.id
+  RETURNING o.id, o.message_ids
+), claimed AS (
+  UPDATE messages m SET state = 'sending', attempt_count = m.attempt_count + 1,
+    event_count = m.event_count + 1, state_sequence = m.event_count + 1, attempt_time = now(),
+    update_time = now(), next_attempt_time = NULL
+  FROM (SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken) w
+  WHERE m.id = w.message_id AND m.state IN ('pending', 'scheduled')
+  RETURNING m.id, w.outbox_id, m.conversation_id, m.channel, m.sender, m.recipient, m.subject, m.body,
+    m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
+    m.expire_time <= now() AS expired, m.priority
+), logged AS (
+  INSERT INTO message_events (message_id, sequence, type, create_time, attempt_number)
+  SELECT id, event_count, 'sending', now(), attempt_count FROM claimed
+), news AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
+    now() + make_interval(secs => %(republish_after)s)
+  FROM claimed HAVING count(*) > 0
+)
+SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject, c.body,
+  c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
+  coalesce(c.expired, false), c.priority
+FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
+"""
+
+# What a dead dispatcher left in SENDING, in envelopes that are now ours: nobody knows whether it went out.
+_ORPHANS = """
+WITH orphans AS (
+  SELECT m.id FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
+  WHERE o.id = ANY(%(outbox_ids)s::uuid[]) AND o.owner = %(owner)s
+    AND m.id = w.message_id AND m.state = 'sending' AND NOT m.id = ANY(%(own)s::uuid[])
+  ORDER BY m.id
+), moved AS (
+  UPDATE messages m SET state = 'unknown', event_count = m.event_count + 1,
+    state_sequence = m.event_count + 1, update_time = now(), error_code = 'dispatcher_lost'
+  FROM orphans WHERE m.id = orphans.id AND m.state = 'sending'
+  RETURNING m.id, m.conversation_id, m.channel, m.sender, m.recipient, m.attempt_count, m.event_count,
+    m.attempt_time
+), tried AS (
+  INSERT INTO dispatch_attempts (message_id, number, provider, outcome, start_time, end_time, error_code)
+  SELECT id, attempt_count, '', 'unknown', attempt_time, now(), 'dispatcher_lost' FROM moved
+  ON CONFLICT (message_id, number) DO NOTHING
+), inquiry AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT gen_random_uuid(), 'posthouse.dispatch.' || channel || '.inquiry', array_agg(id), now(),
+    now() + make_interval(secs => %(inquiry_delay)s)
+  FROM moved GROUP BY channel
+), logged AS (
+  INSERT INTO message_events (message_id, sequence, type, create_time, attempt_number, error_code, detail)
+  SELECT id, event_count, 'unknown', now(), attempt_count, 'dispatcher_lost',
+    'the dispatcher ended during the attempt' FROM moved
+), news AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(), now() FROM moved HAVING count(*) > 0
+)
+SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, attempt_count, now() FROM moved
+"""
+
+# Messages whose outcome is to be asked for, in envelopes of the inquiry lane that nobody holds.
+_INQUIRIES = """
+WITH free AS (
+  SELECT id FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
+  ORDER BY id FOR UPDATE SKIP LOCKED
+), taken AS (
+  UPDATE outbox o SET owner = %(owner)s, due_time = now() + make_interval(secs => %(lease)s)
+  FROM free WHERE o.id = free.id
+  RETURNING o.id, o.message_ids, o.publish_count
+)
+SELECT m.id::text, w.outbox_id::text, m.conversation_id::text, m.channel, m.sender, m.recipient, m.subject,
+  m.body, m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
+  coalesce(m.expire_time <= now(), false), m.priority, w.publish_count
+FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, publish_count FROM taken) w
+LEFT JOIN messages m ON m.id = w.message_id AND m.state = 'unknown'
+ORDER BY m.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMessage:
+    """A message that is ours to send. `event_count` is the sequence of its `sending` event."""
+
+    id: str
+    outbox_id: str
+    conversation_id: str
+    channel: str
+    sender: str
+    recipient: str
+    subject: str | None
+    body: str
+    html: str | None
+    attachments: list[dict[str, Any]] | None
+    attempt: int
+    event_count: int
+    attempt_time: datetime
+    create_time: datetime
+    expired: bool
+    priority: str
+
+
+async def claim(
+    connection: HotConnection,
+    outbox_ids: Sequence[str],
+    *,
+    owner: int,
+    lease: float,
+    event_outbox_id: str,
+    republish_after: float,
+) -> tuple[list[ClaimedMessage], list[str]]:
+    """Take envelopes that nobody holds, and the waiting messages in them.
+
+    Returns the messages in order of acceptance, and the ids of the envelopes that are ours now.
+    """
+    cursor = await connection.execute(
+        _CLAIM,
+        {
+            "outbox_ids": plain_array(outbox_ids),
+            "owner": owner,
+            "lease": lease,
+            "event_outbox_id": event_outbox_id,
+            "event_subject": EVENT_SUBJECT,
+            "republish_after": republish_after,
+        },
+    )
+    rows = await cursor.fetchall()
+    taken = list(dict.fromkeys(row[1] for row in rows))
+    return [ClaimedMessage(*row) for row in rows if row[0] is not None], taken
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A message whose attempt was cut short by the end of its dispatcher; it is UNKNOWN now."""
+
+    id: str
+    event_count: int
+    conversation_id: str
+    channel: str
+    sender: str
+    recipient: str
+    attempt: int
+    create_time: datetime
+
+
+async def claim_orphans(
+    connection: HotConnection,
+    outbox_ids: Sequence[str],
+    *,
+    owner: int,
+    own: Sequence[str],
+    inquiry_delay: float,
+    event_outbox_id: str,
+) -> list[Orphan]:
+    """Mark as UNKNOWN what a dead dispatcher left under way in envelopes that are ours now.
+
+    `own` are the messages this dispatcher has just claimed in them. After `inquiry_delay` seconds the
+    providers are to be asked what became of the orphans.
+    """
+    cursor = await connection.execute(
+        _ORPHANS,
+        {
+            "outbox_ids": plain_array(outbox_ids),
+            "owner": owner,
+            "own": plain_array(own),
+            "inquiry_delay": inquiry_delay,
+            "event_outbox_id": event_outbox_id,
+            "event_subject": EVENT_SUBJECT,
+        },
+    )
+    return [Orphan(*row) for row in await cursor.fetchall()]
+
+
+async def claim_inquiries(
+    connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, lease: float
+) -> tuple[list[ClaimedMessage], list[str], int]:
+    """Take envelopes of the inquiry lane.
+
+    Returns the messages in them that are still UNKNOWN, the ids of the envelopes that are ours now, and
+    how often they have been published for it.
+    """
+    cursor = await connection.execute(
+        _INQUIRIES, {"outbox_ids": plain_array(outbox_ids), "owner": owner, "lease": lease}
+    )
+    rows = await cursor.fetchall()
+    taken = list(dict.fromkeys(row[1] for row in rows))
+    asked = max((row[16] for row in rows), default=0)
+    return [ClaimedMessage(*row[:16]) for row in rows if row[0] is not None], taken, asked
+
+
+async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float) -> None:
+    """Give envelopes back, to be published again after `delay` seconds."""
+    await connection.execute(
+        "UPDATE outbox SET owner = NULL, due_time = now() + make_interval(secs => %s)"
+        " WHERE id = ANY(%s::uuid[]) AND owner = %s",
+        (delay, plain_array(outbox_ids), owner),
+    )
+
+
+async def renew(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:
+    """Push on the end of the lease of envelopes that are still being worked on."""
+    await connection.execute(
+        "UPDATE outbox SET due_time = now() + make_interval(secs => %s)"
+        " WHERE id = ANY(%s::uuid[]) AND owner = %s",
+        (lease, plain_array(outbox_ids), owner),
+    )

@@ -1,0 +1,123 @@
+"""Connections to PostgreSQL: a pool for SQLAlchemy Core, and a small one for the hot transactions.
+
+The hot path talks to psycopg directly, in single statements that commit by themselves: one round trip
+a batch. Everything else goes through SQLAlchemy. See docs/decisions/0002-hot-path-sql.md.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import psycopg_pool
+import sqlalchemy as sa
+import sqlalchemy.exc
+from psycopg.rows import TupleRow
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from services.kit.errors import UnavailableError
+from services.kit.logs import get_logger
+
+_log = get_logger(__name__)
+
+HotConnection = psycopg.AsyncConnection[TupleRow]
+
+# Connections of the hot pool; more would only shrink the batches that share a transaction.
+HOT_POOL_SIZE = 6
+
+_RETRY_AFTER = 1.0
+
+
+@contextlib.contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn the errors of a PostgreSQL that does not answer into UnavailableError."""
+    try:
+        yield
+    except (
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+        psycopg_pool.PoolTimeout,
+        psycopg_pool.PoolClosed,
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.InterfaceError,
+        sqlalchemy.exc.TimeoutError,
+    ) as error:
+        _log.warning("database_unavailable", error=type(error).__name__)
+        raise UnavailableError("the database does not answer", retry_after=_RETRY_AFTER) from error
+
+
+class Database:
+    """The ledger's PostgreSQL. `start` never waits for the server; calls fail until it answers."""
+
+    def __init__(self, dsn: str, *, pool_size: int, timeout: float, name: str) -> None:
+        milliseconds = int(timeout * 1000)
+        options = {
+            "application_name": f"posthouse-{name}",
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} -c TimeZone=UTC",
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }
+        self._engine = create_async_engine(
+            sa.make_url(dsn).set(drivername="postgresql+psycopg"),
+            pool_size=max(1, pool_size - HOT_POOL_SIZE),
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_pre_ping=True,
+            connect_args=options,
+        )
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._hot = psycopg_pool.AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=min(HOT_POOL_SIZE, pool_size),
+            timeout=min(timeout, 5.0),
+            reconnect_timeout=2.0,
+            open=False,
+            kwargs={**options, "autocommit": True, "prepare_threshold": 2},
+            check=None,
+        )
+        self._dsn = dsn
+        self._options = options
+
+    async def start(self) -> None:
+        """Open the pools without waiting for the server."""
+        await self._hot.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._hot.close(timeout=2.0)
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection on which every statement stands alone."""
+        with translate_errors():
+            async with self._autocommit.connect() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection in a transaction that commits at the end."""
+        with translate_errors():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def hot(self) -> AsyncIterator[HotConnection]:
+        """Yield a psycopg connection in autocommit, for the single-statement transactions."""
+        with translate_errors():
+            async with self._hot.connection() as connection:
+                yield connection
+
+    async def connect(self) -> HotConnection:
+        """Return a connection outside the pools, for session state such as advisory locks."""
+        with translate_errors():
+            return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **self._options)  # type: ignore[arg-type]
+
+    async def ping(self) -> bool:
+        """Tell whether the server answers."""
+        async with asyncio.timeout(2), self.read() as connection:
+            await connection.execute(sa.text("SELECT 1"))
+        return True

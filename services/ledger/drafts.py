@@ -1,0 +1,44 @@
+"""What intake stores: a checked and normalised message on its way into the ledger."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(slots=True)  # frozen, it would take 5 µs more to make
+class Draft:
+    """One message to store, in either direction. Absent texts are None; times have a zone.
+
+    `request_id` and `request_hash` belong to sends, `source` and `event_key` to inbound messages; each
+    pair keeps a repeat from being stored twice.
+    """
+
+    channel: str
+    direction: str
+    sender: str
+    recipient: str
+    conversation_id: str
+    family: str
+    participant_a: str
+    participant_b: str
+    body: str
+    sender_original: str | None = None
+    recipient_original: str | None = None
+    subject: str | None = None
+    html: str | None = None
+    # JSON: [{"url" | "content" (base64), "content_type", "filename"}]
+    attachments: str | None = None
+    # JSON: {name: value}
+    metadata: str | None = None
+    priority: str = "normal"
+    segment_count: int = 0
+    segment_encoding: str | None = None
+    message_time: datetime | None = None
+    send_time: datetime | None = None
+    expire_time: datetime | None = None
+    transactional: bool = False
+    request_id: str = ""
+    request_hash: bytes | None = None
+    source: str | None = None
+    event_key: str | None = None
+    provider_message_id: str | None = None
+    webhook_log_id: str | None = None

@@ -1,0 +1,100 @@
+"""Events as they are published: built from what a transaction returned, or again from the ledger."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from posthouse.v1 import event_pb2 as event_pb
+from services.kit import enum_names
+from services.ledger.arrays import plain_array
+from services.ledger.database import HotConnection
+from services.ledger.outbox import EVENT_SUBJECT, OutboxRow
+
+_REBUILD = """
+SELECT e.message_id::text, e.sequence, e.type, e.create_time, m.conversation_id::text, m.channel, m.direction,
+  m.sender, m.recipient, e.provider, e.error_code, e.attempt_number
+FROM message_events e JOIN messages m ON m.id = e.message_id
+WHERE e.message_id = ANY(%s::uuid[]) AND e.create_time = %s
+ORDER BY e.message_id, e.sequence
+"""
+
+# State a message is in after an event of each type; other types leave it as it is.
+_STATE_AFTER = {"accepted": "pending", "retrying": "pending", "receipt": ""}
+
+
+def make_timestamp(time: datetime) -> Timestamp:
+    """Return the protobuf time of a datetime with a zone, to the microsecond."""
+    seconds, rest = divmod(round(time.timestamp() * 1_000_000), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+def make_event(
+    *,
+    message_id: str,
+    sequence: int,
+    type: str,  # noqa: A002 - the field's name
+    create_time: Timestamp,
+    conversation_id: str,
+    channel: str,
+    direction: str,
+    sender: str,
+    recipient: str,
+    provider: str | None = None,
+    error_code: str | None = None,
+    attempt_number: int = 0,
+) -> event_pb.Event:
+    """Return one event; its id is the same each time it is built."""
+    return event_pb.Event(
+        id=f"{message_id}.{sequence}",
+        type=type,
+        create_time=create_time,
+        message_id=message_id,
+        conversation_id=conversation_id,
+        channel=enum_names.CHANNEL.number(channel),
+        direction=enum_names.DIRECTION.number(direction),
+        state=enum_names.STATE.number(_STATE_AFTER.get(type, type)),
+        sender=sender,
+        recipient=recipient,
+        provider=provider or "",
+        error_code=error_code or "",
+        attempt_number=attempt_number,
+    )
+
+
+async def rebuild(connection: HotConnection, row: OutboxRow) -> list[event_pb.Event]:
+    """Return the events an outbox row stands for, from the ledger."""
+    cursor = await connection.execute(_REBUILD, (plain_array(row.message_ids), row.create_time))
+    return [
+        make_event(
+            message_id=found[0],
+            sequence=found[1],
+            type=found[2],
+            create_time=make_timestamp(found[3]),
+            conversation_id=found[4],
+            channel=found[5],
+            direction=found[6],
+            sender=found[7],
+            recipient=found[8],
+            provider=found[9],
+            error_code=found[10],
+            attempt_number=found[11],
+        )
+        for found in await cursor.fetchall()
+    ]
+
+
+def group_by_subject(events: Iterable[event_pb.Event]) -> list[tuple[str, bytes]]:
+    """Return the subject and payload of each type's batch, in order of first appearance."""
+    groups: dict[str, list[event_pb.Event]] = {}
+    for event in events:
+        groups.setdefault(event.type, []).append(event)
+    return [
+        (f"{EVENT_SUBJECT}.{kind}", event_pb.EventBatch(events=batch).SerializeToString())
+        for kind, batch in groups.items()
+    ]
+
+
+def envelope_payload(outbox_id: str, message_ids: Sequence[str]) -> bytes:
+    """Return the payload of a DISPATCH subject."""
+    return event_pb.DispatchEnvelope(outbox_id=outbox_id, message_ids=message_ids).SerializeToString()

@@ -1,0 +1,61 @@
+"""Idempotency keys: the answer that was given under a key, rebuilt from facts that never change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from posthouse.v1 import message_service_pb2 as pb
+from services.kit import enum_names
+from services.ledger.event_batches import make_timestamp
+from services.ledger.tables import idempotency_keys, messages
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The answer first given under a key, and the hash of the request that got it."""
+
+    request_hash: bytes
+    message: pb.AcceptedMessage
+
+
+async def load_answers(
+    connection: AsyncConnection, caller: str, request_ids: Sequence[str]
+) -> dict[str, StoredAnswer]:
+    """Return the stored answers of a caller's keys, by key; keys that are not known are left out."""
+    rows = await connection.execute(
+        sa.select(
+            idempotency_keys.c.request_id,
+            idempotency_keys.c.request_hash,
+            messages.c.id,
+            messages.c.conversation_id,
+            messages.c.channel,
+            messages.c.sender,
+            messages.c.recipient,
+            messages.c.segment_count,
+            messages.c.segment_encoding,
+            messages.c.create_time,
+            messages.c.send_time,
+        )
+        .join(messages, messages.c.id == idempotency_keys.c.message_id)
+        .where(idempotency_keys.c.caller == caller, idempotency_keys.c.request_id.in_(request_ids))
+    )
+    return {
+        row.request_id: StoredAnswer(
+            bytes(row.request_hash),
+            pb.AcceptedMessage(
+                id=row.id,
+                conversation_id=row.conversation_id,
+                channel=enum_names.CHANNEL.number(row.channel),
+                state=enum_names.STATE.number("pending" if row.send_time is None else "scheduled"),
+                sender=row.sender,
+                recipient=row.recipient,
+                segment_count=row.segment_count,
+                segment_encoding=enum_names.ENCODING.number(row.segment_encoding),
+                create_time=make_timestamp(row.create_time),
+                send_time=None if row.send_time is None else make_timestamp(row.send_time),
+            ),
+        )
+        for row in rows
+    }

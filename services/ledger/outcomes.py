@@ -1,0 +1,182 @@
+"""The transaction that records how attempts ended: attempt, state, event, retry, dead letter, outbox."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.kit.ids import new_id
+from services.ledger.accept import dispatch_subject
+from services.ledger.arrays import plain_array, text_array
+from services.ledger.database import HotConnection
+from services.ledger.legal_moves import LEGAL_MOVES
+from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
+
+# A receipt may have overtaken the outcome, and another dispatcher may have taken the message over: the
+# attempt and the event are recorded in any case, the state moves only where that is legal for this attempt.
+_SETTLE = """
+WITH input AS (
+  SELECT * FROM unnest(
+    %(id)s::uuid[], %(attempt)s::smallint[], %(state)s::text[], %(outcome)s::text[], %(event)s::text[],
+    %(provider)s::text[], %(provider_message_id)s::text[], %(error_code)s::text[], %(error_message)s::text[],
+    %(start_time)s::timestamptz[], %(route_reason)s::text[], %(delay)s::float8[], %(dead_reason)s::text[],
+    %(retry_id)s::uuid[], %(retry_subject)s::text[]
+  ) AS t(
+    id, attempt, state, outcome, event, provider, provider_message_id, error_code, error_message, start_time,
+    route_reason, delay, dead_reason, retry_id, retry_subject
+  ) ORDER BY id
+), moved AS (
+  UPDATE messages m SET
+    event_count = m.event_count + 1,
+    state = CASE WHEN m.attempt_count = i.attempt AND m.state || '>' || i.state = ANY(%(moves)s::text[])
+      THEN i.state ELSE m.state END,
+    state_sequence = CASE WHEN m.attempt_count = i.attempt AND m.state || '>' || i.state = ANY(%(moves)s::text[])
+      THEN m.event_count + 1 ELSE m.state_sequence END,
+    update_time = now(),
+    next_attempt_time = CASE WHEN i.state = 'pending' THEN now() + make_interval(secs => i.delay) END,
+    provider = coalesce(i.provider, m.provider),
+    provider_message_id = coalesce(i.provider_message_id, m.provider_message_id),
+    error_code = i.error_code,
+    error_message = i.error_message
+  FROM input i WHERE m.id = i.id
+  RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.channel, m.attempt_count
+), tried AS (
+  INSERT INTO dispatch_attempts AS a (
+    message_id, number, provider, outcome, start_time, end_time, provider_message_id, error_code,
+    error_message, route_reason
+  )
+  SELECT id, attempt, provider, outcome, start_time, now(), provider_message_id, error_code, error_message,
+    route_reason
+  FROM input WHERE outcome IS NOT NULL
+  ON CONFLICT (message_id, number) DO UPDATE SET outcome = excluded.outcome, end_time = excluded.end_time,
+    provider = excluded.provider, route_reason = excluded.route_reason,
+    provider_message_id = excluded.provider_message_id, error_code = excluded.error_code,
+    error_message = excluded.error_message
+  WHERE a.outcome = 'unknown'
+), logged AS (
+  INSERT INTO message_events (
+    message_id, sequence, type, create_time, attempt_number, provider, error_code, detail
+  )
+  SELECT i.id, m.event_count, i.event, now(), i.attempt, i.provider, i.error_code, i.error_message
+  FROM moved m JOIN input i USING (id)
+), done AS (
+  DELETE FROM outbox WHERE id = ANY(%(settled)s::uuid[])
+), again AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT i.retry_id, min(i.retry_subject), array_agg(i.id), now(), now() + make_interval(secs => min(i.delay))
+  FROM moved m JOIN input i USING (id)
+  WHERE i.retry_id IS NOT NULL AND m.moved GROUP BY i.retry_id
+), dead AS (
+  INSERT INTO dead_letters (
+    message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
+  )
+  SELECT m.id, m.channel, i.provider, i.dead_reason, i.error_code, i.error_message, m.attempt_count, now()
+  FROM moved m JOIN input i USING (id) WHERE i.dead_reason IS NOT NULL AND m.moved
+  ON CONFLICT (message_id) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
+    error_code = excluded.error_code, error_message = excluded.error_message,
+    attempt_count = excluded.attempt_count, create_time = excluded.create_time, replay_time = NULL
+  RETURNING message_id
+), buried AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(dead_outbox_id)s::uuid, %(dead_subject)s, array_agg(message_id), now(), now()
+  FROM dead HAVING count(*) > 0
+), news AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
+    now() + make_interval(secs => %(republish_after)s)
+  FROM moved HAVING count(*) > 0
+)
+SELECT id::text, event_count, state, moved, now() FROM moved
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt ended, and what follows.
+
+    `state` is where the message goes; `outcome` is the attempt's (None: no attempt was made); `delay` is
+    the seconds until the retry, or until the provider is asked when the outcome is unknown; `dead_reason`
+    is set when the message is given up.
+    """
+
+    id: str
+    attempt: int
+    channel: str
+    priority: str
+    state: str
+    outcome: str | None
+    event: str
+    start_time: datetime
+    provider: str | None = None
+    provider_message_id: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    route_reason: str | None = None
+    delay: float | None = None
+    dead_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one message: the sequence of its event, its state now, whether it moved there now."""
+
+    id: str
+    sequence: int
+    state: str
+    moved: bool
+    create_time: datetime
+
+
+async def settle(
+    connection: HotConnection,
+    settlements: Sequence[Settlement],
+    *,
+    settled_outbox_ids: Sequence[str],
+    event_outbox_id: str,
+    republish_after: float,
+) -> list[Settled]:
+    """Record outcomes and close the envelopes they belong to, in one transaction."""
+    retry_ids, retry_subjects = _plan_retries(settlements)
+    parameters = {
+        "id": plain_array([s.id for s in settlements]),
+        "attempt": plain_array([s.attempt for s in settlements]),
+        "state": plain_array([s.state for s in settlements]),
+        "outcome": plain_array([s.outcome for s in settlements]),
+        "event": plain_array([s.event for s in settlements]),
+        "provider": text_array([s.provider for s in settlements]),
+        "provider_message_id": text_array([s.provider_message_id for s in settlements]),
+        "error_code": text_array([s.error_code for s in settlements]),
+        "error_message": text_array([s.error_message for s in settlements]),
+        "start_time": text_array([s.start_time.isoformat() for s in settlements]),
+        "route_reason": text_array([s.route_reason for s in settlements]),
+        "delay": plain_array([s.delay for s in settlements]),
+        "dead_reason": plain_array([s.dead_reason for s in settlements]),
+        "retry_id": plain_array(retry_ids),
+        "retry_subject": plain_array(retry_subjects),
+        "moves": LEGAL_MOVES,
+        "settled": plain_array(settled_outbox_ids),
+        "dead_outbox_id": new_id(),
+        "dead_subject": DEAD_LETTER_SUBJECT,
+        "event_outbox_id": event_outbox_id,
+        "event_subject": EVENT_SUBJECT,
+        "republish_after": republish_after,
+    }
+    cursor = await connection.execute(_SETTLE, parameters)
+    return [Settled(*row) for row in await cursor.fetchall()]
+
+
+def _plan_retries(settlements: Sequence[Settlement]) -> tuple[list[str | None], list[str | None]]:
+    """Assign what is to be retried to new outbox rows: one per lane and tenth of a second."""
+    ids: list[str | None] = []
+    subjects: list[str | None] = []
+    rows: dict[tuple[str, int], str] = {}
+    for settlement in settlements:
+        if settlement.delay is None:
+            ids.append(None)
+            subjects.append(None)
+            continue
+        lane = "inquiry" if settlement.state == "unknown" else settlement.priority
+        subject = dispatch_subject(settlement.channel, lane)
+        key = (subject, int(settlement.delay * 10))
+        ids.append(rows.setdefault(key, new_id()))
+        subjects.append(subject)
+    return ids, subjects

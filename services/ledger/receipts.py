@@ -1,0 +1,172 @@
+"""The transaction that applies delivery receipts: news once, states forward only, raw request kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.ledger.arrays import bytes_array, plain_array, text_array
+from services.ledger.database import HotConnection
+from services.ledger.legal_moves import LEGAL_MOVES
+from services.ledger.outbox import EVENT_SUBJECT
+
+_LOG = """
+INSERT INTO webhook_logs (
+  id, provider, create_time, method, url, headers, body, remote_address, verdict, detail
+)
+SELECT id, provider, now(), method, url, headers, body, remote_address, verdict, detail
+FROM unnest(
+  %(id)s::uuid[], %(provider)s::text[], %(method)s::text[], %(url)s::text[], %(headers)s::jsonb[],
+  %(body)s::bytea[], %(remote_address)s::text[], %(verdict)s::text[], %(detail)s::text[]
+) AS t(id, provider, method, url, headers, body, remote_address, verdict, detail)
+"""
+
+# A receipt whose key is known changes nothing. News of a message that has moved on already is an event of
+# type `receipt`; news of a message we do not know stays in provider_events without one.
+_APPLY = """
+WITH input AS (
+  SELECT * FROM unnest(
+    %(provider)s::text[], %(event_key)s::text[], %(message_id)s::uuid[], %(state)s::text[],
+    %(attempt)s::smallint[], %(provider_message_id)s::text[], %(provider_time)s::timestamptz[],
+    %(error_code)s::text[], %(detail)s::text[], %(webhook_log_id)s::uuid[]
+  ) AS t(
+    provider, event_key, message_id, state, attempt, provider_message_id, provider_time, error_code, detail,
+    webhook_log_id
+  )
+), noted AS (
+  INSERT INTO provider_events (provider, event_key, message_id, webhook_log_id, create_time)
+  SELECT provider, event_key, message_id, webhook_log_id, now() FROM input ORDER BY provider, event_key
+  ON CONFLICT (provider, event_key) DO NOTHING
+  RETURNING provider, event_key
+), news AS (
+  SELECT i.* FROM input i JOIN noted USING (provider, event_key) ORDER BY i.message_id
+), moved AS (
+  UPDATE messages m SET
+    event_count = m.event_count + 1,
+    state = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.state ELSE m.state END,
+    state_sequence = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[])
+      THEN m.event_count + 1 ELSE m.state_sequence END,
+    update_time = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN now() ELSE m.update_time END,
+    provider = coalesce(m.provider, n.provider),
+    provider_message_id = coalesce(m.provider_message_id, n.provider_message_id),
+    error_code = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.error_code
+      ELSE m.error_code END,
+    error_message = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.detail
+      ELSE m.error_message END
+  FROM news n WHERE m.id = n.message_id
+  RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.conversation_id,
+    m.channel, m.sender, m.recipient, n.event_key, n.provider, n.error_code
+), logged AS (
+  INSERT INTO message_events (
+    message_id, sequence, type, create_time, provider_time, attempt_number, provider, error_code, detail
+  )
+  SELECT m.id, m.event_count, CASE WHEN m.moved THEN n.state ELSE 'receipt' END, now(), n.provider_time,
+    n.attempt, n.provider, n.error_code,
+    CASE WHEN m.moved THEN n.detail ELSE coalesce(n.detail, '') || ' reported ' || n.state END
+  FROM moved m JOIN news n ON n.provider = m.provider AND n.event_key = m.event_key
+), outboxed AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
+    now() + make_interval(secs => %(republish_after)s)
+  FROM moved HAVING count(*) > 0
+)
+SELECT n.event_key, m.id::text, m.event_count, m.state, m.moved, m.conversation_id::text, m.channel, m.sender,
+  m.recipient, m.error_code, now()
+FROM news n LEFT JOIN moved m USING (provider, event_key)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLog:
+    """One provider request as it is kept. `headers` is JSON without credentials and signatures."""
+
+    id: str
+    provider: str
+    method: str
+    url: str
+    headers: str
+    body: bytes
+    remote_address: str
+    verdict: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """One receipt to apply. `message_id` is None when the provider did not give us our id back."""
+
+    provider: str
+    event_key: str
+    message_id: str | None
+    state: str
+    attempt: int
+    provider_message_id: str | None
+    provider_time: datetime | None
+    error_code: str | None
+    detail: str | None
+    webhook_log_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedReceipt:
+    """What a receipt that was news did. `message_id` is None when it names no message we know."""
+
+    event_key: str
+    message_id: str | None
+    sequence: int
+    state: str
+    moved: bool
+    conversation_id: str
+    channel: str
+    sender: str
+    recipient: str
+    error_code: str | None
+    create_time: datetime
+
+
+async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) -> None:
+    """Keep raw provider requests."""
+    await connection.execute(
+        _LOG,
+        {
+            "id": plain_array([log.id for log in logs]),
+            "provider": text_array([log.provider for log in logs]),
+            "method": text_array([log.method for log in logs]),
+            "url": text_array([log.url for log in logs]),
+            "headers": text_array([log.headers for log in logs]),
+            "body": bytes_array([log.body for log in logs]),
+            "remote_address": text_array([log.remote_address for log in logs]),
+            "verdict": text_array([log.verdict for log in logs]),
+            "detail": text_array([log.detail for log in logs]),
+        },
+    )
+
+
+async def apply_receipts(
+    connection: HotConnection, receipts: Sequence[ReceiptRow], *, event_outbox_id: str, republish_after: float
+) -> list[AppliedReceipt]:
+    """Apply receipts of distinct messages; what comes back is the news among them.
+
+    Two receipts of one call must not name the same message or carry the same key.
+    """
+    cursor = await connection.execute(
+        _APPLY,
+        {
+            "provider": text_array([r.provider for r in receipts]),
+            "event_key": text_array([r.event_key for r in receipts]),
+            "message_id": plain_array([r.message_id for r in receipts]),
+            "state": text_array([r.state for r in receipts]),
+            "attempt": plain_array([r.attempt for r in receipts]),
+            "provider_message_id": text_array([r.provider_message_id for r in receipts]),
+            "provider_time": text_array(
+                [None if r.provider_time is None else r.provider_time.isoformat() for r in receipts]
+            ),
+            "error_code": text_array([r.error_code for r in receipts]),
+            "detail": text_array([r.detail for r in receipts]),
+            "webhook_log_id": plain_array([r.webhook_log_id for r in receipts]),
+            "moves": LEGAL_MOVES,
+            "event_outbox_id": event_outbox_id,
+            "event_subject": EVENT_SUBJECT,
+            "republish_after": republish_after,
+        },
+    )
+    return [AppliedReceipt(*row) for row in await cursor.fetchall()]

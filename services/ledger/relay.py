@@ -1,0 +1,174 @@
+"""The relay from the outbox to the broker: publishes right after a commit, and sweeps up what was missed.
+
+Nothing here needs to succeed. What is not published, for want of a broker or because the process died,
+stays in the outbox and is due a few seconds later, for the sweeper of any process.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from posthouse.v1 import dispatch_pb2 as dispatch_pb
+from posthouse.v1 import event_pb2 as event_pb
+from services.kit import enum_names, metrics
+from services.kit.bus import BUS_ERRORS, Bus
+from services.kit.errors import UnavailableError
+from services.kit.logs import get_logger
+from services.ledger import outbox
+from services.ledger.accept import Envelope
+from services.ledger.database import Database
+from services.ledger.dead_letters import load_dead_letters
+from services.ledger.event_batches import envelope_payload, group_by_subject, rebuild
+
+_log = get_logger(__name__)
+
+# Announcements that may wait for the broker; beyond it they are left to the sweeper.
+_QUEUE_SIZE = 2000
+_PUBLISHERS = 8
+_SWEEP_INTERVAL = 0.5
+_DELETE_INTERVAL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What one transaction has left to publish: events first, then the work that follows from them.
+
+    `make_events` is called when it is published, off the path of the answer.
+    """
+
+    event_outbox_ids: Sequence[str]
+    make_events: Callable[[], list[event_pb.Event]]
+    envelopes: Sequence[Envelope] = field(default=())
+
+
+class Relay:
+    """Publishes announcements of this process, and due outbox rows of every process."""
+
+    def __init__(self, database: Database, bus: Bus, *, republish_after: float) -> None:
+        self._database = database
+        self._bus = bus
+        self._republish_after = republish_after
+        self._queue: asyncio.Queue[Announcement] = asyncio.Queue(_QUEUE_SIZE)
+        self._done: list[str] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to publish and to sweep."""
+        self._tasks = [
+            *(asyncio.create_task(self._publish(), name=f"relay-publish-{n}") for n in range(_PUBLISHERS)),
+            asyncio.create_task(self._sweep(), name="relay-sweep"),
+            asyncio.create_task(self._delete(), name="relay-delete"),
+        ]
+
+    async def close(self) -> None:
+        """Publish what is queued, within two seconds, then stop; the rest is left to the sweepers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._queue.join()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(UnavailableError):
+            await self._delete_done()
+
+    def announce(self, announcement: Announcement) -> None:
+        """Publish soon; never waits and never fails."""
+        if self._bus.connected:
+            with contextlib.suppress(asyncio.QueueFull):
+                self._queue.put_nowait(announcement)
+
+    async def _publish(self) -> None:
+        while True:
+            announcement = await self._queue.get()
+            try:
+                await self._publish_one(announcement)
+            except BUS_ERRORS as error:
+                _log.debug("publish_failed", error=repr(error))
+            except Exception:
+                _log.exception("publish_failed")
+            finally:
+                self._queue.task_done()
+
+    async def _publish_one(self, announcement: Announcement) -> None:
+        # Watchers are to see "accepted" before a dispatcher can make it "sending".
+        await self._publish_events(announcement.event_outbox_ids, announcement.make_events())
+        for envelope in announcement.envelopes:
+            await self._bus.publish(
+                envelope.subject,
+                envelope_payload(envelope.outbox_id, envelope.message_ids),
+                message_id=envelope.outbox_id,
+            )
+
+    async def _publish_events(self, outbox_ids: Sequence[str], events: list[event_pb.Event]) -> None:
+        for subject, payload in group_by_subject(events):
+            await self._bus.publish(subject, payload, message_id=f"{outbox_ids[0]}:{subject}")
+        self._done.extend(outbox_ids)
+
+    async def _sweep(self) -> None:
+        while True:
+            swept = 0
+            try:
+                if self._bus.connected:
+                    swept = await self._sweep_once()
+            except UnavailableError:
+                pass
+            except BUS_ERRORS as error:
+                _log.debug("sweep_failed", error=repr(error))
+            except Exception:
+                _log.exception("sweep_failed")
+            if not swept:
+                await asyncio.sleep(_SWEEP_INTERVAL)
+
+    async def _sweep_once(self) -> int:
+        async with self._database.hot() as connection:
+            rows = await outbox.sweep(connection, republish_after=self._republish_after)
+        for row in rows:
+            await self._republish(row)
+        return len(rows)
+
+    async def _republish(self, row: outbox.OutboxRow) -> None:
+        if row.subject == outbox.EVENT_SUBJECT:
+            metrics.REPUBLISHED.labels("event").inc()
+            async with self._database.hot() as connection:
+                events = await rebuild(connection, row)
+            await self._publish_events([row.id], events)
+        elif row.subject == outbox.DEAD_LETTER_SUBJECT:
+            metrics.REPUBLISHED.labels("dead_letter").inc()
+            async with self._database.read() as reader:
+                letters = await load_dead_letters(reader, row.message_ids)
+            await self._publish_dead_letters(row.id, letters)
+        else:
+            metrics.REPUBLISHED.labels("dispatch").inc()
+            await self._bus.publish(
+                row.subject,
+                envelope_payload(row.id, row.message_ids),
+                message_id=f"{row.id}:{row.publish_count}",
+            )
+
+    async def _publish_dead_letters(self, outbox_id: str, letters: list[dispatch_pb.DeadLetter]) -> None:
+        for letter in letters:
+            channel = enum_names.CHANNEL.word(letter.channel)
+            await self._bus.publish(
+                f"{outbox.DEAD_LETTER_SUBJECT}.{channel}",
+                letter.SerializeToString(),
+                message_id=f"{outbox_id}:{letter.message_id}",
+            )
+        self._done.append(outbox_id)
+
+    async def _delete(self) -> None:
+        while True:
+            await asyncio.sleep(_DELETE_INTERVAL)
+            with contextlib.suppress(UnavailableError):
+                await self._delete_done()
+
+    async def _delete_done(self) -> None:
+        if not self._done:
+            return
+        ids, self._done = self._done, []
+        try:
+            async with self._database.hot() as connection:
+                await outbox.delete(connection, ids)
+        except UnavailableError:
+            self._done = ids + self._done
+            raise

@@ -1,0 +1,81 @@
+"""Wires MessageService and runs it as a process of its own."""
+
+import asyncio
+import contextlib
+
+from posthouse.v1 import message_service_pb2_grpc as pb_grpc
+from services.kit.bus import Bus, BusConfig
+from services.kit.config import Settings, load_settings
+from services.kit.health import HealthMonitor
+from services.kit.logs import get_logger
+from services.kit.process import run_process
+from services.kit.server import RpcServer
+from services.ledger.database import Database
+from services.ledger.relay import Relay
+from services.message.cancelling import Canceller
+from services.message.commit import GroupCommitter
+from services.message.receiving import Receiver
+from services.message.sending import Sender
+from services.message.servicer import MessageServicer
+from services.message.webhooks import WebhookIngester
+from services.providers.registry import build_providers
+
+_log = get_logger(__name__)
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain. PostgreSQL and NATS may come and go meanwhile."""
+    database = Database(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        timeout=settings.database_timeout,
+        name="message",
+    )
+    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-message"))
+    relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
+    committer = GroupCommitter(
+        database,
+        relay,
+        batch_size=settings.commit_batch_size,
+        queue_size=settings.commit_queue_size,
+        republish_after=settings.outbox_republish_after,
+    )
+    names = {name for route in settings.routing.values() for name in route}
+    servicer = MessageServicer(
+        database,
+        Sender(
+            database,
+            committer,
+            routed_channels=frozenset(settings.routing),
+            strict_phones=settings.strict_phone_numbers,
+        ),
+        Receiver(database, committer),
+        WebhookIngester(build_providers(settings, names), committer),
+        Canceller(database, relay, republish_after=settings.outbox_republish_after),
+    )
+    server = RpcServer(settings, settings.grpc_port, "posthouse.v1.MessageService")
+    pb_grpc.add_MessageServiceServicer_to_server(servicer, server.server)
+    monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
+
+    await database.start()
+    await bus.start()
+    relay.start()
+    committer.start()
+    await server.start()
+    _log.info("message_listening", address=server.address)
+    watch = asyncio.create_task(monitor.run(), name="health")
+    try:
+        await stop.wait()
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        await server.stop()
+        await committer.close()
+        await relay.close()
+        await bus.close()
+        await database.close()
+
+
+if __name__ == "__main__":
+    run_process("message", main, load_settings())

@@ -1,0 +1,68 @@
+"""What a transaction of intake leaves to be published."""
+
+from collections.abc import Sequence
+
+from posthouse.v1 import event_pb2 as event_pb
+from services.ledger.accept import Acceptance, Intake
+from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.receipts import AppliedReceipt
+from services.ledger.relay import Announcement
+
+
+def announcement_of(
+    event_outbox_ids: Sequence[str],
+    items: Sequence[Intake],
+    acceptances: Sequence[Acceptance],
+    applied: Sequence[AppliedReceipt],
+) -> Announcement:
+    """Return the events and envelopes of one transaction."""
+    return Announcement(
+        event_outbox_ids=event_outbox_ids,
+        make_events=lambda: [*_intake_events(items, acceptances), *_receipt_events(applied)],
+        envelopes=[envelope for acceptance in acceptances for envelope in acceptance.envelopes],
+    )
+
+
+def _intake_events(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -> list[event_pb.Event]:
+    events = []
+    for acceptance in acceptances:
+        time = make_timestamp(acceptance.create_time)
+        for item in items:
+            if item.id not in acceptance.stored:
+                continue
+            draft = item.draft
+            inbound = draft.direction == "inbound"
+            events.append(
+                make_event(
+                    message_id=item.id,
+                    sequence=1,
+                    type="received" if inbound else "scheduled" if draft.send_time else "accepted",
+                    create_time=time,
+                    conversation_id=draft.conversation_id,
+                    channel=draft.channel,
+                    direction=draft.direction,
+                    sender=draft.sender,
+                    recipient=draft.recipient,
+                    provider=draft.source,
+                )
+            )
+    return events
+
+
+def _receipt_events(applied: Sequence[AppliedReceipt]) -> list[event_pb.Event]:
+    return [
+        make_event(
+            message_id=receipt.message_id,
+            sequence=receipt.sequence,
+            type=receipt.state if receipt.moved else "receipt",
+            create_time=make_timestamp(receipt.create_time),
+            conversation_id=receipt.conversation_id,
+            channel=receipt.channel,
+            direction="outbound",
+            sender=receipt.sender,
+            recipient=receipt.recipient,
+            error_code=receipt.error_code,
+        )
+        for receipt in applied
+        if receipt.message_id is not None
+    ]

@@ -1,0 +1,56 @@
+"""The use case of cancelling: only what no dispatcher has claimed."""
+
+from posthouse.v1 import message_pb2
+from services.kit.errors import PreconditionError
+from services.kit.ids import new_id
+from services.ledger.cancel import cancel
+from services.ledger.database import Database
+from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.reads import get_message, message_not_found
+from services.ledger.relay import Announcement, Relay
+
+
+class Canceller:
+    """Cancels waiting messages."""
+
+    def __init__(self, database: Database, relay: Relay, *, republish_after: float) -> None:
+        self._database = database
+        self._relay = relay
+        self._republish_after = republish_after
+
+    async def cancel(self, message_id: str) -> message_pb2.Message:
+        """Cancel a message and return it; cancelling it again returns it as it is.
+
+        Raises NotFoundError, or PreconditionError when it has been claimed already.
+        """
+        event_outbox_id = new_id()
+        async with self._database.hot() as connection:
+            event = await cancel(
+                connection, message_id, event_outbox_id=event_outbox_id, republish_after=self._republish_after
+            )
+        if event is not None:
+            self._relay.announce(
+                Announcement(
+                    [event_outbox_id],
+                    lambda: [
+                        make_event(
+                            message_id=message_id,
+                            sequence=event.sequence,
+                            type="cancelled",
+                            create_time=make_timestamp(event.create_time),
+                            conversation_id=event.conversation_id,
+                            channel=event.channel,
+                            direction="outbound",
+                            sender=event.sender,
+                            recipient=event.recipient,
+                        )
+                    ],
+                )
+            )
+        async with self._database.read() as reader:
+            message = await get_message(reader, message_id)
+        if message is None:
+            raise message_not_found(message_id)
+        if message.state != message_pb2.MESSAGE_STATE_CANCELLED:
+            raise PreconditionError("only a message that waits can be cancelled; this one has moved on")
+        return message

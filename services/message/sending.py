@@ -1,0 +1,175 @@
+"""The use case of sending: check, make idempotent, commit, answer."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from posthouse.v1 import message_service_pb2 as pb
+from services.kit import enum_names, metrics
+from services.kit.errors import PosthouseError, PreconditionError, UnavailableError, Violation
+from services.kit.ids import new_id
+from services.ledger.accept import Intake
+from services.ledger.database import Database
+from services.ledger.drafts import Draft
+from services.ledger.event_batches import make_timestamp
+from services.ledger.idempotency import StoredAnswer, load_answers
+from services.message.commit import GroupCommitter, Unit
+from services.message.validation import check_send
+
+Answer = pb.AcceptedMessage | PosthouseError
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """The first request under a key, while it is being committed."""
+
+    request_hash: bytes
+    answer: "asyncio.Future[Answer]"
+
+
+class Sender:
+    """Accepts messages for sending; every answer says committed or says why not."""
+
+    def __init__(
+        self,
+        database: Database,
+        committer: GroupCommitter,
+        *,
+        routed_channels: frozenset[str],
+        strict_phones: bool,
+    ) -> None:
+        self._database = database
+        self._committer = committer
+        self._routed_channels = routed_channels
+        self._strict_phones = strict_phones
+        self._in_flight: dict[tuple[str, str], _InFlight] = {}
+
+    async def send(self, requests: Sequence[pb.SendMessageRequest], *, caller: str) -> list[Answer]:
+        """Accept each request on its own and return the answers in order.
+
+        A caller that goes away does not stop what has begun: others may wait for the same answer.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._send(requests, caller)))
+
+    async def _send(self, requests: Sequence[pb.SendMessageRequest], caller: str) -> list[Answer]:
+        now = datetime.now(UTC)
+        answers: list[Answer | None] = [None] * len(requests)
+        positions: list[int] = []
+        items: list[Intake] = []
+        repeats: list[tuple[int, Draft, _InFlight]] = []
+        for position, request in enumerate(requests):
+            try:
+                draft = self._check(request, now)
+            except PosthouseError as error:
+                answers[position] = error
+                continue
+            if draft.request_id:
+                first = self._in_flight.get((caller, draft.request_id))
+                if first is not None:
+                    repeats.append((position, draft, first))
+                    continue
+                self._in_flight[caller, draft.request_id] = _InFlight(
+                    draft.request_hash or b"", asyncio.get_running_loop().create_future()
+                )
+            positions.append(position)
+            items.append(Intake(new_id(), draft, caller))
+        if items:
+            for position, answer in zip(positions, await self._commit(items, caller), strict=True):
+                answers[position] = answer
+        for position, draft, first in repeats:
+            answers[position] = _replay(await first.answer, first.request_hash, draft)
+        return answers  # type: ignore[return-value]  # every position has been filled
+
+    def _check(self, request: pb.SendMessageRequest, now: datetime) -> Draft:
+        draft = check_send(request, now=now, strict_phones=self._strict_phones)
+        if draft.channel not in self._routed_channels:
+            raise PreconditionError(
+                f"no provider is routed for channel {draft.channel}",
+                reason="NO_ROUTE",
+                violations=[Violation("channel", f"no provider is routed for {draft.channel}")],
+            )
+        return draft
+
+    async def _commit(self, items: Sequence[Intake], caller: str) -> list[Answer]:
+        try:
+            answers = await self._commit_items(items, caller)
+        except PosthouseError as error:
+            answers = [error] * len(items)
+        except BaseException:
+            self._resolve(items, [UnavailableError("the message may not be stored")] * len(items), caller)
+            raise
+        self._resolve(items, answers, caller)
+        return answers
+
+    def _resolve(self, items: Sequence[Intake], answers: Sequence[Answer], caller: str) -> None:
+        for item, answer in zip(items, answers, strict=True):
+            if item.draft.request_id:
+                self._in_flight.pop((caller, item.draft.request_id)).answer.set_result(answer)
+
+    async def _commit_items(self, items: Sequence[Intake], caller: str) -> list[Answer]:
+        committed = await self._committer.submit(Unit(items=items))
+        stored: dict[str, Timestamp] = {}
+        for acceptance in committed.acceptances:
+            stored.update(dict.fromkeys(acceptance.stored, make_timestamp(acceptance.create_time)))
+        repeated = [
+            item.draft.request_id
+            for item in items
+            if item.id not in stored and item.id not in committed.refused
+        ]
+        earlier: dict[str, StoredAnswer] = {}
+        if repeated:
+            async with self._database.read() as connection:
+                earlier = await load_answers(connection, caller, repeated)
+        answers: list[Answer] = []
+        for item in items:
+            time = stored.get(item.id)
+            if time is not None:
+                metrics.MESSAGES_ACCEPTED.labels(item.draft.channel).inc()
+                answers.append(_accepted(item, time))
+            elif item.id in committed.refused:
+                answers.append(committed.refused[item.id])
+            else:
+                answer = earlier.get(item.draft.request_id)
+                answers.append(
+                    UnavailableError("the first answer under this key is gone", retry_after=1.0)
+                    if answer is None
+                    else _replay(answer.message, answer.request_hash, item.draft)
+                )
+        return answers
+
+
+def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
+    draft = item.draft
+    accepted = pb.AcceptedMessage(
+        id=item.id,
+        conversation_id=draft.conversation_id,
+        channel=enum_names.CHANNEL.number(draft.channel),
+        state=enum_names.STATE.number("pending" if draft.send_time is None else "scheduled"),
+        sender=draft.sender,
+        recipient=draft.recipient,
+        segment_count=draft.segment_count,
+        segment_encoding=enum_names.ENCODING.number(draft.segment_encoding),
+        create_time=create_time,
+    )
+    if draft.send_time is not None:
+        accepted.send_time.CopyFrom(make_timestamp(draft.send_time))
+    return accepted
+
+
+def _replay(answer: Answer, request_hash: bytes, draft: Draft) -> Answer:
+    """Return the first answer to a repeat of the same request, or the refusal of another payload."""
+    if request_hash != draft.request_hash:
+        return PreconditionError(
+            f"the idempotency key {draft.request_id!r} was used before with another payload",
+            reason="IDEMPOTENCY_KEY_REUSED",
+            violations=[Violation("request_id", "was used before with another payload")],
+        )
+    if isinstance(answer, PosthouseError):
+        return answer
+    replayed = pb.AcceptedMessage()
+    replayed.CopyFrom(answer)
+    replayed.replayed = True
+    return replayed

@@ -1,0 +1,177 @@
+"""Translates the RPCs of MessageService to the use cases behind them."""
+
+import hashlib
+from typing import Any
+
+import grpc
+
+from posthouse.v1 import message_service_pb2 as pb
+from posthouse.v1 import message_service_pb2_grpc as pb_grpc
+from services.kit import enum_names
+from services.kit.errors import InvalidRequestError, NotImplementedYetError, PosthouseError
+from services.kit.ids import parse_id
+from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.status import to_item_error
+from services.ledger import reads
+from services.ledger.database import Database
+from services.message.cancelling import Canceller
+from services.message.receiving import Receiver
+from services.message.sending import Sender
+from services.message.webhooks import WebhookIngester
+from services.providers.base import WebhookRequest
+
+_MAX_BATCH = 1000
+_DEFAULT_EVENTS, _MAX_EVENTS = 100, 500
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class MessageServicer(pb_grpc.MessageServiceServicer):
+    """MessageService over its use cases."""
+
+    def __init__(
+        self,
+        database: Database,
+        sender: Sender,
+        receiver: Receiver,
+        ingester: WebhookIngester,
+        canceller: Canceller,
+    ) -> None:
+        self._database = database
+        self._sender = sender
+        self._receiver = receiver
+        self._ingester = ingester
+        self._canceller = canceller
+
+    async def SendMessage(self, request: pb.SendMessageRequest, context: _Context) -> pb.SendMessageResponse:
+        """Accept one message."""
+        (answer,) = await self._sender.send([request], caller=_caller(context))
+        if isinstance(answer, PosthouseError):
+            raise answer
+        return pb.SendMessageResponse(message=answer)
+
+    async def SendMessages(
+        self, request: pb.SendMessagesRequest, context: _Context
+    ) -> pb.SendMessagesResponse:
+        """Accept a batch, each message on its own."""
+        _check_batch("requests", len(request.requests))
+        answers = await self._sender.send(request.requests, caller=_caller(context))
+        return pb.SendMessagesResponse(
+            results=[
+                pb.SendResult(error=to_item_error(answer))
+                if isinstance(answer, PosthouseError)
+                else pb.SendResult(message=answer)
+                for answer in answers
+            ]
+        )
+
+    async def GetMessage(self, request: pb.GetMessageRequest, _context: _Context) -> pb.GetMessageResponse:
+        """Return one message."""
+        message_id = parse_id("message_id", request.message_id)
+        async with self._database.read() as connection:
+            message = await reads.get_message(connection, message_id)
+        if message is None:
+            raise reads.message_not_found(message_id)
+        return pb.GetMessageResponse(message=message)
+
+    async def ListMessages(
+        self, request: pb.ListMessagesRequest, _context: _Context
+    ) -> pb.ListMessagesResponse:
+        """List messages, newest first."""
+        size = page_size(request.page_size)
+        conversation_id = request.conversation_id and parse_id("conversation_id", request.conversation_id)
+        filters = {
+            "conversation_id": conversation_id,
+            "channel": _word("channel", enum_names.CHANNEL, request.channel),
+            "state": _word("state", enum_names.STATE, request.state),
+            "direction": _word("direction", enum_names.DIRECTION, request.direction),
+        }
+        filter_key = ["messages", *filters.values()]
+        position = decode_token(request.page_token, filter_key)
+        before = None if position is None else parse_id("page_token", str(position[0]))
+        async with self._database.read() as connection:
+            messages = await reads.list_messages(connection, **filters, before=before, limit=size + 1)
+        more = len(messages) > size
+        return pb.ListMessagesResponse(
+            messages=messages[:size],
+            next_page_token=encode_token(filter_key, [messages[size - 1].id]) if more else "",
+        )
+
+    async def ListMessageEvents(
+        self, request: pb.ListMessageEventsRequest, _context: _Context
+    ) -> pb.ListMessageEventsResponse:
+        """List the history of one message."""
+        message_id = parse_id("message_id", request.message_id)
+        size = page_size(request.page_size, default=_DEFAULT_EVENTS, largest=_MAX_EVENTS)
+        filter_key = ["events", message_id]
+        position = decode_token(request.page_token, filter_key)
+        after = int(position[0]) if position else 0
+        async with self._database.read() as connection:
+            events = await reads.list_message_events(connection, message_id, after, size + 1)
+        more = len(events) > size
+        return pb.ListMessageEventsResponse(
+            events=events[:size],
+            next_page_token=encode_token(filter_key, [events[size - 1].sequence]) if more else "",
+        )
+
+    async def CancelMessage(
+        self, request: pb.CancelMessageRequest, _context: _Context
+    ) -> pb.CancelMessageResponse:
+        """Cancel a waiting message."""
+        message = await self._canceller.cancel(parse_id("message_id", request.message_id))
+        return pb.CancelMessageResponse(message=message)
+
+    async def PreviewMessage(
+        self, request: pb.PreviewMessageRequest, _context: _Context
+    ) -> pb.PreviewMessageResponse:
+        """Say that this is not there yet."""
+        raise NotImplementedYetError("PreviewMessage is not implemented yet")
+
+    async def ReceiveMessages(
+        self, request: pb.ReceiveMessagesRequest, _context: _Context
+    ) -> pb.ReceiveMessagesResponse:
+        """Store inbound messages."""
+        _check_batch("messages", len(request.messages))
+        return pb.ReceiveMessagesResponse(results=await self._receiver.receive(request.messages))
+
+    async def IngestWebhook(
+        self, request: pb.IngestWebhookRequest, _context: _Context
+    ) -> pb.IngestWebhookResponse:
+        """Take a provider's request."""
+        webhook = WebhookRequest(
+            method=request.method,
+            url=request.url,
+            headers={header.name.lower(): header.value for header in request.headers},
+            body=request.body,
+        )
+        done = await self._ingester.ingest(
+            request.provider, webhook, remote_address=request.remote_address.replace("\0", "")
+        )
+        return pb.IngestWebhookResponse(
+            http_status=200,
+            content_type=done.answer_type,
+            body=done.answer_body,
+            applied_count=done.applied_count,
+            duplicate_count=done.duplicate_count,
+            webhook_log_id=done.webhook_log_id,
+        )
+
+
+def _check_batch(field: str, size: int) -> None:
+    if not 1 <= size <= _MAX_BATCH:
+        raise InvalidRequestError.field(field, f"must have 1 to {_MAX_BATCH} entries, not {size}")
+
+
+def _word(field: str, names: enum_names.EnumNames, number: int) -> str:
+    if not names.knows(number):
+        raise InvalidRequestError.field(field, "is not a known value")
+    return names.word(number)
+
+
+def _caller(context: _Context) -> str:
+    """Return what idempotency keys are scoped to: a digest of the credential, "" without one."""
+    for key, value in context.invocation_metadata() or ():
+        if key in ("authorization", "x-api-key"):
+            text = value.encode() if isinstance(value, str) else value
+            return hashlib.blake2s(text, digest_size=12).hexdigest()
+    return ""

@@ -1,0 +1,80 @@
+"""Fixtures of all tests: real servers, a database each, settings that point there."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_socket
+
+from services.kit.config import Settings
+from tests.servers import NatsForTests, PostgresForTests, free_ports, running_nats, running_postgres
+
+
+def pytest_runtest_setup() -> None:
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the developer's own settings, so that every test sees the defaults."""
+    aliased = {name.upper() for name, field in Settings.model_fields.items() if field.validation_alias}
+    for name in list(os.environ):
+        if name.upper() in aliased or name.upper().startswith("POSTHOUSE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresForTests]:
+    """The PostgreSQL of the session; use `database_url` unless a test needs databases of its own."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresForTests) -> Iterator[str]:
+    """A database of this test alone, with the schema of the newest migration."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresForTests) -> Iterator[str]:
+    """A database of this test alone without any table."""
+    url = postgres_server.create_database(migrated=False)
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def nats_server() -> Iterator[NatsForTests]:
+    """A NATS server of this test alone, which it may kill and start again."""
+    with running_nats() as server:
+        yield server
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsForTests) -> str:
+    """The URL of a NATS server with an empty JetStream."""
+    return nats_server.url
+
+
+@pytest.fixture
+def settings(database_url: str, nats_url: str, tmp_path: Path) -> Settings:
+    """Settings of a whole stack on this test's servers and on ports of its own."""
+    grpc_port, http_port = free_ports(3), free_ports(1)
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "nats_url": nats_url,
+            "data_dir": tmp_path,
+            "grpc_port": grpc_port,
+            "http_port": http_port,
+            "simulator_secret": "simulator-secret-of-the-tests",
+            "simulator_path": tmp_path / "simulator.db",
+            "webhook_base_url": f"http://127.0.0.1:{http_port}",
+            "log_level": "warning",
+        }
+    )

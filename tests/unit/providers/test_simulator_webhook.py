@@ -1,0 +1,94 @@
+"""The simulator's webhook: signatures and strict parsing."""
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+
+from services.providers.base import MalformedWebhookError, WebhookRequest
+from services.providers.simulator_webhook import parse_events, sign, verify_signature
+
+BODY = b'[{"event":"delivered"}]'
+
+
+def request(secret: str = "right", *, age: int = 0, body: bytes = BODY, **replaced: str) -> WebhookRequest:
+    timestamp = str(int(time.time()) - age)
+    headers = {
+        "x-posthouse-simulator-timestamp": timestamp,
+        "x-posthouse-simulator-signature": sign(secret, timestamp, BODY),
+    }
+    headers |= {f"x-posthouse-simulator-{name}": value for name, value in replaced.items()}
+    return WebhookRequest("POST", "http://gateway/", headers, body)
+
+
+@pytest.mark.parametrize("age", [0, 290, -290])
+def test_a_fresh_signature_of_the_right_secret_is_genuine(age: int) -> None:
+    assert verify_signature("right", request(age=age))
+
+
+@pytest.mark.parametrize(
+    ("secret", "forged"),
+    [
+        pytest.param("right", request("wrong"), id="another secret"),
+        pytest.param("", request(""), id="empty secret"),
+        pytest.param("right", request(age=301), id="stale"),
+        pytest.param("right", request(age=-310), id="from the future"),
+        pytest.param("right", request(body=BODY + b" "), id="another body"),
+        pytest.param("right", request(timestamp=str(int(time.time()) + 1)), id="another time"),
+        pytest.param("right", request(timestamp="now"), id="no time"),
+        pytest.param("right", request(timestamp="9" * 5000), id="endless time"),
+        pytest.param("right", request(timestamp="²"), id="odd digit"),
+        pytest.param("right", request(signature=""), id="no signature"),
+        pytest.param("right", request(signature="é\udcff"), id="signature that is not ASCII"),
+        pytest.param("right", WebhookRequest("POST", "", {}, BODY), id="no headers"),
+    ],
+)
+def test_everything_else_is_forged(secret: str, forged: WebhookRequest) -> None:
+    assert not verify_signature(secret, forged)
+
+
+def event(**replaced: Any) -> dict[str, Any]:
+    return {
+        "event": "delivered",
+        "event_id": "SM1-delivered",
+        "message_id": "0192",
+        "attempt": 1,
+        "provider_message_id": "SM1",
+        "timestamp": "2026-01-02T03:04:05.678Z",
+    } | replaced
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "body is not JSON"),
+        (b"{", "body is not JSON"),
+        (b"{}", "body is not a JSON array"),
+        (b"[1]", r"\[0\] is not an object"),
+        (orjson.dumps([event(), event(event=None)]), r"\[1\]\.event is not a text"),
+        (orjson.dumps([{}]), r"\[0\]\.event is missing"),
+        (orjson.dumps([event(message_id=5)]), "message_id is not a text"),
+        (orjson.dumps([event(message_id="")]), "message_id is missing"),
+        (orjson.dumps([event(message_id="a\0b")]), "message_id has a NUL"),
+        (orjson.dumps([event(attempt=True)]), "attempt is not a number"),
+        (orjson.dumps([event(attempt="1")]), "attempt is not a number"),
+        (orjson.dumps([event(attempt=0)]), "attempt is not a number"),
+        (orjson.dumps([event(attempt=40000)]), "attempt is not a number"),
+        (orjson.dumps([event(timestamp="yesterday")]), "timestamp is not an RFC 3339 time"),
+        (orjson.dumps([event(timestamp="2026-01-02T03:04:05")]), "timestamp is not an RFC 3339 time"),
+        (orjson.dumps([event(provider_message_id=None)]), "provider_message_id is not a text"),
+        (orjson.dumps([event(event="reply")]), "channel is missing"),
+        (orjson.dumps([event(event="reply", channel="sms", to="+1", **{"from": 1})]), "from is not a text"),
+    ],
+)
+def test_a_malformed_body_is_named_at_its_fault(body: bytes, text: str) -> None:
+    with pytest.raises(MalformedWebhookError, match=text):
+        parse_events(body)
+
+
+def test_unknown_events_are_passed_over() -> None:
+    content = parse_events(
+        orjson.dumps([event(event="opened"), event(event="undelivered", error_code="30003")])
+    )
+    assert [(receipt.state, receipt.error_code) for receipt in content.receipts] == [("undelivered", "30003")]

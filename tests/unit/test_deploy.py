@@ -1,0 +1,99 @@
+"""The files that deploy Posthouse say what the code expects."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from services.kit.config import Settings
+
+_ROOT = Path(__file__).parents[2]
+_PROCESSES = {"message", "conversation", "dispatch", "gateway"}
+
+
+def _compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((_ROOT / "docker-compose.yml").read_text())
+    return content
+
+
+def test_compose_runs_the_whole_stack() -> None:
+    services = _compose()["services"]
+    assert set(services) == {"postgres", "nats", "migrate"} | _PROCESSES
+    for name in _PROCESSES:
+        assert services[name]["command"] == [name]
+        assert services[name]["healthcheck"]["test"][:3] == ["CMD", "posthouse", "health"]
+    assert services["migrate"]["command"] == ["migrate"]
+
+
+def test_compose_waits_for_what_each_service_needs() -> None:
+    services = _compose()["services"]
+    assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for name in _PROCESSES - {"gateway"}:
+        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+        assert services[name]["depends_on"]["nats"]["condition"] == "service_healthy"
+    assert set(services["gateway"]["depends_on"]) == _PROCESSES - {"gateway"}
+    for name in ("postgres", "nats"):
+        assert services[name]["healthcheck"]["test"]
+
+
+def test_compose_sets_only_settings_that_exist() -> None:
+    for name in _PROCESSES:
+        assert set(_compose()["services"][name]["environment"]) <= _names()
+
+
+def test_nats_syncs_what_it_acknowledges() -> None:
+    assert "./deploy/nats/nats.conf:/etc/nats/nats.conf:ro" in _compose()["services"]["nats"]["volumes"]
+    config = (_ROOT / "deploy/nats/nats.conf").read_text()
+    assert re.search(r"jetstream\s*\{[^}]*^\s*sync_interval: always$", config, re.MULTILINE)
+
+
+def test_env_example_lists_every_setting_with_its_default() -> None:
+    text = (_ROOT / ".env.example").read_text()
+    listed = dict(re.findall(r"^#([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    expected = {
+        _name(name): "" if field.default is None else str(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    assert listed == expected
+    for field in Settings.model_fields.values():
+        assert f"# {field.description}\n" in text
+
+
+def test_env_example_changes_nothing_when_copied() -> None:
+    # A private name of the class, but the only way to name another file.
+    assert Settings(_env_file=_ROOT / ".env.example") == Settings()  # type: ignore[call-arg]
+
+
+def test_locks_hold_hashes_and_no_place_of_download() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        lines = (_ROOT / name).read_text().splitlines()
+        pins = [line for line in lines if line and not line.startswith((" ", "#"))]
+        assert pins
+        assert all(re.match(r"[a-z0-9-]+(\[[a-z,]+\])?==\S+ ", pin) for pin in pins)
+        assert not any(re.search(r"://|^\s*(-i|--(extra-)?index|--find-links)|#\s*/", line) for line in lines)
+        assert sum("--hash=sha256:" in line for line in lines) >= len(pins)
+
+
+def test_locks_hold_every_requirement() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    runtime = (_ROOT / "requirements.lock").read_text()
+    everything = (_ROOT / "requirements-dev.lock").read_text()
+    for wanted, lock in (
+        (project["dependencies"], runtime),
+        ([*project["dependencies"], *project["optional-dependencies"]["dev"]], everything),
+    ):
+        for requirement in wanted:
+            name = re.match(r"[a-z0-9-]+", requirement)
+            assert name is not None
+            assert re.search(rf"^{name[0]}(\[[a-z,]+\])?==", lock, re.MULTILINE), requirement
+
+
+def _name(field: str) -> str:
+    aliased = Settings.model_fields[field].validation_alias
+    return field.upper() if aliased else f"POSTHOUSE_{field.upper()}"
+
+
+def _names() -> set[str]:
+    return {_name(field) for field in Settings.model_fields}
