@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,10 +19,13 @@ class StackConsole:
         self._console = Console(highlight=False)
         self._errors = Console(stderr=True, highlight=False)
 
+    def starting(self, folder: Path) -> None:
+        """Print that the start has begun: the first one takes a few seconds."""
+        self._console.print(f"[bold]Posthouse {version()}[/] starts in {escape(str(folder))}", soft_wrap=True)
+
     def overview(self, rows: Sequence[tuple[str, str, str]]) -> None:
         """Print what runs where."""
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        self._console.print(f"[bold]Posthouse {version()}[/]")
         for name, place, note in rows:
             line = (
                 f"  [bold]{name:<{widths[0]}}[/]  {escape(f'{place:<{widths[1]}}')}  [dim]{escape(note)}[/]"

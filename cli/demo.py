@@ -76,6 +76,7 @@ class Demo:
         """Return 0 once everything is delivered and answered, 1 when it is not in time."""
         try:
             with httpx2.Client(base_url=f"{self._url}/api/v1", timeout=5.0, trust_env=False) as client:
+                self._await_ready(client)
                 self._console.print(f"[bold]Sending through {escape(self._url)}[/]", soft_wrap=True)
                 for message in _MESSAGES:
                     self._send(client, message)
@@ -87,6 +88,14 @@ class Demo:
             return self._fail(str(error))
         self._console.print("\n[bold green]All delivered and answered.[/]")
         return 0
+
+    def _await_ready(self, client: httpx2.Client) -> None:
+        """Give a stack that is still starting the time to."""
+        deadline = time.monotonic() + self._timeout
+        while not client.get(f"{self._url}/ready").is_success:
+            if time.monotonic() > deadline:
+                raise DemoError(f"{self._url} is not ready after {self._timeout:g} s")
+            time.sleep(_POLL)
 
     def _send(self, client: httpx2.Client, message: dict[str, Any]) -> None:
         headers = {"Idempotency-Key": str(uuid.uuid4())}

@@ -74,6 +74,7 @@ class Stack:
 
     def _start(self, stop: StopSignals, began: float) -> None:
         settings = self._settings
+        self._console.starting(self._data.path)
         # PostgreSQL has its own way to end a server that was left.
         ended = self._data.end_leftovers(grace=settings.shutdown_grace, sparing=[_POSTGRES])
         if ended:

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_pb2, message_pb2
 from services.conversation.filters import ConversationFilter, has_participant
-from services.kit.page_tokens import Position
 from services.kit.enum_names import FAMILY
 from services.kit.errors import NotFoundError
+from services.kit.page_tokens import Position
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, messages
 

@@ -1,5 +1,4 @@
 """ConversationService on the wire: requests become calls of the use cases, their results responses."""
-# ruff: noqa: N802 - the contract names the methods
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,9 +10,9 @@ from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation import lookup, queries, updates
 from services.conversation.fields import read_participants
 from services.conversation.filters import read_family, read_filter
-from services.kit.page_tokens import read_token, write_token
 from services.kit.errors import NotImplementedYetError
 from services.kit.ids import parse_id
+from services.kit.page_tokens import read_token, write_token
 from services.kit.paging import page_size
 from services.ledger.database import Database
 

@@ -56,7 +56,7 @@ class Inquirer:
             self._relay.announce(orphan_announcement(event_outbox_id, orphans))
 
     async def ask(self, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:
-        """Ask about every message of the envelopes that is still UNKNOWN, and settle those that are answered."""
+        """Ask about every message of the envelopes that is still UNKNOWN; settle what is answered."""
         async with self._database.hot() as connection:
             messages, taken, asked = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
         settlements = await self._inquire(messages)
@@ -86,7 +86,7 @@ class Inquirer:
     async def _lookup(self, name: str, messages: Sequence[ClaimedMessage]) -> list[LookupResult]:
         try:
             return await self._providers[name].lookup([outbound(message) for message in messages])
-        except Exception:
+        except Exception:  # noqa: BLE001 - a provider that raises has not answered
             _log.exception("lookup_failed", provider=name)
             return [CannotTell()] * len(messages)
 

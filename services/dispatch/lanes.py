@@ -147,7 +147,7 @@ class Lanes:
         except DecodeError:
             # Nothing of ours: the outbox row, if there is one, will be published again.
             _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
-            asyncio.get_running_loop().create_task(message.term())  # noqa: RUF006 - nothing depends on it
+            asyncio.get_running_loop().create_task(message.term())
             return
         swept = ":" in (message.headers or {}).get("Nats-Msg-Id", "")
         self._waiting[lane].append(Work(lane, envelope, message, swept))

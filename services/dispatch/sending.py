@@ -79,7 +79,7 @@ async def _send(provider: Provider, messages: Sequence[ClaimedMessage]) -> list[
             outcomes = await provider.send([outbound(message) for message in messages])
     except TimeoutError:
         unknown = Unknown("timeout", f"no answer within {provider.send_timeout:g} s")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it may have raised after the request went out
         _log.exception("provider_raised", provider=provider.name)
         unknown = Unknown("provider_error", type(error).__name__)
     else:

@@ -91,7 +91,7 @@ class Dispatcher:
             except UnavailableError:
                 # Not claimed, or claimed under a key whose lock we will lose: the outbox brings it back.
                 await asyncio.sleep(_SETTLE_RETRY)
-            except Exception:
+            except Exception:  # noqa: BLE001 - one bad batch must not stop the slot
                 _log.exception("batch_failed", lane=work[0].lane, envelopes=len(work))
             finally:
                 self._slots[slot] = False

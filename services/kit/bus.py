@@ -24,6 +24,7 @@ _log = get_logger(__name__)
 BUS_ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError, asyncio.InvalidStateError)
 
 _DAY = 86_400.0
+_PUBLISH_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Bus:
         """Wait until the connection stands and the streams exist."""
         await self._ready.wait()
 
-    async def publish(self, subject: str, payload: bytes, *, message_id: str, timeout: float = 5.0) -> None:
+    async def publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
         """Publish and wait until JetStream has stored it, or raise one of BUS_ERRORS.
 
         A repeat with the same message_id within the stream's duplicate window is stored once.
@@ -121,7 +122,10 @@ class Bus:
         if not self.connected:
             raise nats.errors.ConnectionClosedError
         await self.jetstream.publish(
-            subject, payload, timeout=timeout, headers={"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"}
+            subject,
+            payload,
+            timeout=_PUBLISH_TIMEOUT,
+            headers={"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"},
         )
 
     async def _connect(self) -> None:

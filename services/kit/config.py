@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     http_port: Port = Field(default=8000, description="Port of the HTTP gateway.")
     grpc_port: Port = Field(
         default=50051,
-        description="Port of MessageService; ConversationService has the next, DispatchService the one after.",
+        description="Port of MessageService; the next is ConversationService's, the one after DispatchService's.",
     )
     message_address: str | None = Field(
         default=None, description="Where clients find MessageService; default 127.0.0.1 and its port."
@@ -94,7 +94,9 @@ class Settings(BaseSettings):
         default=4, ge=1, le=64, description="Batches a dispatcher works on at the same time."
     )
     dispatch_lease: float = Field(
-        default=30.0, ge=1, description="Seconds a claim holds before other dispatchers may take the work over."
+        default=30.0,
+        ge=1,
+        description="Seconds a claim holds before other dispatchers may take the work over.",
     )
     dispatch_max_attempts: int = Field(
         default=5, ge=1, le=100, description="Attempts before a message becomes a dead letter."
@@ -104,7 +106,9 @@ class Settings(BaseSettings):
     )
     dispatch_retry_max: float = Field(default=300.0, gt=0, description="Seconds no backoff goes beyond.")
     outbox_republish_after: float = Field(
-        default=5.0, gt=0, description="Seconds after which committed work that nobody has claimed is published again."
+        default=5.0,
+        gt=0,
+        description="Seconds after which committed work that nobody has claimed is published again.",
     )
 
     simulator_secret: SecretStr | None = Field(

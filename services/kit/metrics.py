@@ -16,9 +16,12 @@ MESSAGES_SENT = Counter("messages_sent_total", "Messages a provider took.", ["ch
 MESSAGES_FAILED = Counter("messages_failed_total", "Messages given up.", ["channel", "reason"])
 RECEIPTS = Counter("delivery_receipts_total", "Delivery receipts, by what became of them.", ["result"])
 WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider", "verdict"])
-ATTEMPTS = Counter("dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"])
+ATTEMPTS = Counter(
+    "dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"]
+)
 COMMIT_BATCH = Histogram(
-    "intake_commit_batch_size", "Items that shared a transaction of intake.",
+    "intake_commit_batch_size",
+    "Items that shared a transaction of intake.",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
 )
 COMMIT_QUEUE = Gauge("intake_queue_depth", "Items that wait for their transaction of intake.")

@@ -34,7 +34,7 @@ def decode_token(token: str, filter_key: Sequence[Any]) -> list[Any] | None:
         raise _invalid("is not a page token of this service") from None
     if digest != _digest(filter_key):
         raise _invalid("was made for another filter")
-    return position
+    return list(position)
 
 
 def _digest(filter_key: Sequence[Any]) -> str:

@@ -22,14 +22,14 @@ _log = get_logger(__name__)
 _Handler = Callable[[Any, Any], Any]
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in its stubs only
     """Maps typed errors to rich statuses, hides everything else behind INTERNAL, and times each call."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         """Wrap the handler of a call."""
         handler = await continuation(details)
         if handler is None:
@@ -41,7 +41,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _stream(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                _stream(method, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         return handler
 
@@ -52,8 +54,10 @@ def _unary(method: str, behaviour: _Handler) -> _Handler:
         code = grpc.StatusCode.OK
         try:
             return await behaviour(request, context)
-        except Exception as error:
-            code = await _abort(method, error, context)
+        except Exception as error:  # noqa: BLE001 - the last line of defence of a call
+            refusal = _refusal_of(method, error)
+            code = refusal.code
+            await _abort(refusal, context)
         finally:
             metrics.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
 
@@ -70,21 +74,21 @@ def _stream(method: str, behaviour: _Handler) -> _Handler:
             async for response in responses:
                 yield response
         except Exception as error:  # noqa: BLE001 - the last line of defence of a call
-            await _abort(method, error, context)
+            await _abort(_refusal_of(method, error), context)
 
     return call
 
 
-async def _abort(
-    method: str, error: Exception, context: grpc.aio.ServicerContext[Any, Any]
-) -> grpc.StatusCode:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if not isinstance(error, PosthouseError):
-        _log.error("call_failed", method=method, exc_info=error)
-        error = PosthouseError("internal error")
+def _refusal_of(method: str, error: Exception) -> PosthouseError:
+    """Return the error the caller is to see; what is no typed error is logged and hidden."""
+    if isinstance(error, PosthouseError):
+        return error
+    _log.error("call_failed", method=method, exc_info=error)
+    return PosthouseError("internal error")
+
+
+async def _abort(error: PosthouseError, context: Any) -> None:
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
-    return error.code  # pragma: no cover - abort raises
 
 
 class RpcServer:
@@ -124,7 +128,9 @@ class RpcServer:
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether the service's dependencies answer."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         await self._health.set(self._service, status)
         await self._health.set("", status)
 

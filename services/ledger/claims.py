@@ -37,8 +37,8 @@ WITH free AS (
     now() + make_interval(secs => %(republish_after)s)
   FROM claimed HAVING count(*) > 0
 )
-SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject, c.body,
-  c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
+SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject,
+  c.body, c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
   coalesce(c.expired, false), c.priority
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 """
@@ -71,9 +71,11 @@ WITH orphans AS (
     'the dispatcher ended during the attempt' FROM moved
 ), news AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(), now() FROM moved HAVING count(*) > 0
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(), now()
+  FROM moved HAVING count(*) > 0
 )
-SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, attempt_count, now() FROM moved
+SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, attempt_count, now()
+FROM moved
 """
 
 # Messages whose outcome is to be asked for, in envelopes of the inquiry lane that nobody holds.

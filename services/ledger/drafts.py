@@ -25,9 +25,9 @@ class Draft:
     recipient_original: str | None = None
     subject: str | None = None
     html: str | None = None
-    # JSON: [{"url" | "content" (base64), "content_type", "filename"}]
+    # A JSON list of objects with content_type, filename, and either url or content (base64).
     attachments: str | None = None
-    # JSON: {name: value}
+    # A JSON object of texts.
     metadata: str | None = None
     priority: str = "normal"
     segment_count: int = 0

@@ -27,10 +27,10 @@ WITH input AS (
 ), moved AS (
   UPDATE messages m SET
     event_count = m.event_count + 1,
-    state = CASE WHEN m.attempt_count = i.attempt AND m.state || '>' || i.state = ANY(%(moves)s::text[])
-      THEN i.state ELSE m.state END,
-    state_sequence = CASE WHEN m.attempt_count = i.attempt AND m.state || '>' || i.state = ANY(%(moves)s::text[])
-      THEN m.event_count + 1 ELSE m.state_sequence END,
+    state = CASE WHEN m.attempt_count = i.attempt
+      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN i.state ELSE m.state END,
+    state_sequence = CASE WHEN m.attempt_count = i.attempt
+      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN m.event_count + 1 ELSE m.state_sequence END,
     update_time = now(),
     next_attempt_time = CASE WHEN i.state = 'pending' THEN now() + make_interval(secs => i.delay) END,
     provider = coalesce(i.provider, m.provider),
@@ -38,7 +38,8 @@ WITH input AS (
     error_code = i.error_code,
     error_message = i.error_message
   FROM input i WHERE m.id = i.id
-  RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.channel, m.attempt_count
+  RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.channel,
+    m.attempt_count
 ), tried AS (
   INSERT INTO dispatch_attempts AS a (
     message_id, number, provider, outcome, start_time, end_time, provider_message_id, error_code,

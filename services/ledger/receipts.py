@@ -45,7 +45,8 @@ WITH input AS (
     state = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.state ELSE m.state END,
     state_sequence = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[])
       THEN m.event_count + 1 ELSE m.state_sequence END,
-    update_time = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN now() ELSE m.update_time END,
+    update_time = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN now()
+      ELSE m.update_time END,
     provider = coalesce(m.provider, n.provider),
     provider_message_id = coalesce(m.provider_message_id, n.provider_message_id),
     error_code = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.error_code

@@ -85,7 +85,7 @@ class Relay:
                 await self._publish_one(announcement)
             except BUS_ERRORS as error:
                 _log.debug("publish_failed", error=repr(error))
-            except Exception:
+            except Exception:  # noqa: BLE001 - the sweeper will publish it
                 _log.exception("publish_failed")
             finally:
                 self._queue.task_done()
@@ -115,7 +115,7 @@ class Relay:
                 pass
             except BUS_ERRORS as error:
                 _log.debug("sweep_failed", error=repr(error))
-            except Exception:
+            except Exception:  # noqa: BLE001 - the rows stay due
                 _log.exception("sweep_failed")
             if not swept:
                 await asyncio.sleep(_SWEEP_INTERVAL)

@@ -5,18 +5,20 @@ are updated on the hot path keep mutable columns out of their indexes and leave 
 that updates stay heap-only.
 """
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, UUID
 
 metadata = sa.MetaData()
 
 
-def _uuid(name: str, **options: bool) -> sa.Column[str]:
-    return sa.Column(name, UUID(as_uuid=False), **options)
+def _uuid(name: str, *, primary_key: bool = False, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, UUID(as_uuid=False), primary_key=primary_key, nullable=nullable)
 
 
-def _time(name: str, **options: bool) -> sa.Column[sa.DateTime]:
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), **options)  # type: ignore[arg-type]
+def _time(name: str, *, nullable: bool) -> sa.Column[datetime]:
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable)
 
 
 conversations = sa.Table(
@@ -69,7 +71,7 @@ messages = sa.Table(
     sa.Column("subject", sa.Text),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("html", sa.Text),
-    # [{url|content (base64), content_type, filename}]
+    # A list of objects with content_type, filename, and either url or content (base64).
     sa.Column("attachments", JSONB),
     sa.Column("metadata", JSONB),
     sa.Column("priority", sa.Text, nullable=False),

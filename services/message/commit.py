@@ -148,7 +148,7 @@ class GroupCommitter:
             await self._isolate(batch, error)
         except PosthouseError as error:
             _fail(batch, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every waiter must get an answer
             _log.exception("commit_failed")
             _fail(batch, PosthouseError(f"internal error: {type(error).__name__}"))
         else:

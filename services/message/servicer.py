@@ -122,7 +122,7 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
         return pb.CancelMessageResponse(message=message)
 
     async def PreviewMessage(
-        self, request: pb.PreviewMessageRequest, _context: _Context
+        self, _request: pb.PreviewMessageRequest, _context: _Context
     ) -> pb.PreviewMessageResponse:
         """Say that this is not there yet."""
         raise NotImplementedYetError("PreviewMessage is not implemented yet")

@@ -118,7 +118,7 @@ class WebhookIngester:
             try:
                 draft = inbound_draft(message, now=now, source=name, webhook_log_id=log_id)
             except InvalidRequestError as error:
-                _log.error(  # noqa: TRY400 - one line; the trace would only show this code
+                _log.error(
                     "inbound_refused",
                     provider=name,
                     webhook_log_id=log_id,

@@ -19,7 +19,7 @@ class OutboundMessage:
     body: str
     subject: str = ""
     html: str = ""
-    # [{"url" | "content" (base64), "content_type", "filename"}]
+    # Each has content_type, filename, and either url or content (base64).
     attachments: Sequence[Mapping[str, Any]] = ()
 
 
@@ -167,8 +167,8 @@ class Provider(ABC):
     def parse(self, request: WebhookRequest) -> WebhookContent:
         """Return what a verified request says, or raise MalformedWebhookError."""
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027 - most providers need none
         """Open what sending needs; called once by a dispatcher, never for webhooks alone."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - most providers need none
         """Finish and release it."""

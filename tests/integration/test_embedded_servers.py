@@ -154,7 +154,8 @@ def test_data_of_another_version_are_refused(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 def test_nothing_outlives_an_owner_killed_with_kill_9(folder: Path) -> None:
-    owner = subprocess.Popen([sys.executable, "-c", _OWNER, str(folder)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", _OWNER, str(folder)]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own code
     assert owner.stdout is not None
     pids = [int(pid) for pid in owner.stdout.readline().split()]
     assert len(pids) == 2

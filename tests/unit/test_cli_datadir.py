@@ -32,7 +32,7 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
         "import sys, pathlib, cli.datadir as d; x = d.DataDir(pathlib.Path(sys.argv[1])); x.acquire(); "
         "print('held', flush=True); sys.stdin.read()"
     )
-    holder = subprocess.Popen(
+    holder = subprocess.Popen(  # noqa: S603 - our own code
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert holder.stdout is not None
@@ -76,7 +76,7 @@ def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_leftovers_are_ended_and_namesakes_are_not(tmp_path: Path) -> None:
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    left, namesake, spared = (subprocess.Popen(sleeper) for _ in range(3))
+    left, namesake, spared = (subprocess.Popen(sleeper) for _ in range(3))  # noqa: S603 - our own code
     data = DataDir(tmp_path)
     children = {
         "message": (left.pid, start_time(left.pid)),

@@ -23,7 +23,7 @@ class Calls:
 
     def __init__(
         self, answer: Callable[[pb.SendMessagesRequest], Awaitable[pb.SendMessagesResponse]] = accept_all
-    ):
+    ) -> None:
         self.batches: list[list[str]] = []
         self.metadata: list[Metadata] = []
         self.gate = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_item_errors_reach_their_own_sender() -> None:
 
 @pytest.mark.parametrize("fault", ["crash", "miscount", "cancel"])
 async def test_a_broken_call_answers_everyone(fault: str) -> None:
-    async def answer(request: pb.SendMessagesRequest) -> pb.SendMessagesResponse:
+    async def answer(_request: pb.SendMessagesRequest) -> pb.SendMessagesResponse:
         if fault == "crash":
             raise RuntimeError("secret")
         if fault == "cancel":

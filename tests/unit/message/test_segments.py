@@ -44,6 +44,8 @@ def reference(body: str) -> tuple[str, int, int]:
         ("]" * 153, "gsm7", 3, 306),
         ("a" * 152 + "]" * 77, "gsm7", 3, 306),
         ("a" + "]" * 152, "gsm7", 2, 305),
+        ("a" * 152 + "]" + "a" * 151, "gsm7", 2, 305),
+        ("a" * 152 + "]" + "a" * 152, "gsm7", 3, 306),
         ("é" * 160, "gsm7", 1, 160),
         ("e\u0301", "ucs2", 1, 2),
         ("\r\n", "gsm7", 1, 2),
@@ -59,6 +61,7 @@ def reference(body: str) -> tuple[str, int, int]:
         ("😀" * 66, "ucs2", 2, 132),
         ("😀" * 67, "ucs2", 3, 134),
         ("\ud83d" * 70, "ucs2", 1, 70),
+        ("ж" * 133 + "\ud83d", "ucs2", 2, 134),
     ],
 )
 def test_known_cases(body: str, encoding: str, count: int, units: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.v1.message_pb2 import PRIORITY_HIGH, Attachment
+from posthouse.v1.message_pb2 import Attachment
 from posthouse.v1.message_service_pb2 import SendMessageRequest
 from services.kit.errors import InvalidRequestError
 from services.ledger.drafts import Draft
@@ -73,7 +73,7 @@ def test_a_whole_email_becomes_a_whole_draft() -> None:
             metadata={"order": "7"},
             send_time=later,
             expire_time=last,
-            priority=PRIORITY_HIGH,
+            priority="PRIORITY_HIGH",
             request_id="key-1",
             transactional=True,
         )
@@ -154,7 +154,11 @@ def attached(**fields: Any) -> SendMessageRequest:
         (email(subject="a\rb"), "subject", "line breaks"),
         (email(subject="a\0"), "subject", "NUL"),
         (sms(attachments=[Attachment(url=PICTURE)] * 11), "attachments", "more than 10"),
-        (email(attachments=[Attachment(content=b"a" * 6 * MEBIBYTE)] * 2), "attachments", "bytes together"),
+        (
+            email(attachments=[Attachment(content=b"a" * n) for n in (1, 10 * MEBIBYTE)]),
+            "attachments",
+            "bytes",
+        ),
         (sms(attachments=[Attachment(url=PICTURE), Attachment()]), "attachments[1].url", "empty"),
         (attached(url="ftp://example.com/a"), "attachments[0].url", "http or https"),
         (attached(url="javascript:alert(1)"), "attachments[0].url", "http or https"),
@@ -210,7 +214,7 @@ def test_each_rule_names_its_field_and_nothing_else(
         sms(attachments=[Attachment(url=PICTURE)] * 10),
         email(attachments=[Attachment(content=b"a" * 5 * MEBIBYTE)] * 2),
         attached(url="http://localhost:8000/a?b=c@d#e", content_type='image/png; name="a b.png"'),
-        attached(url="https://example.com/" + "a" * 2028, filename="ü" * 255),
+        attached(url="https://example.com/" + "a" * 2028, filename="ü" * 255, content_type="a/" + "b" * 253),
         sms(metadata={str(n) + "k" * 62: "v" * 500 for n in range(50)}),
         sms(send_time=NOW + timedelta(days=35)),
         sms(expire_time=NOW + timedelta(microseconds=1)),
@@ -222,7 +226,8 @@ def test_every_bound_is_inclusive(request_: SendMessageRequest) -> None:
 
 
 def test_all_violations_come_together_in_the_order_of_the_fields() -> None:
-    request = SendMessageRequest(
+    request = sms(
+        sender="",
         recipient="nobody",
         attachments=[Attachment(url="x"), Attachment(url="y")],
         priority=9,

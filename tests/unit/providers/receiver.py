@@ -3,12 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import orjson
 from aiohttp import web
 
 from services.providers.base import WebhookRequest
+from services.providers.simulator_store import SimulatorStore
 from services.providers.simulator_webhook import verify_signature
 
 SECRET = "secret-of-the-carrier"
@@ -22,6 +24,7 @@ class Receiver:
         self.request_sizes: list[int] = []
         self.requests: list[WebhookRequest] = []
         self.status = 200
+        self._news = asyncio.Event()
         self.refuse_containing: bytes | None = None
         self.port = port
         self._runner: web.AppRunner | None = None
@@ -56,6 +59,7 @@ class Receiver:
         events = orjson.loads(body)
         self.request_sizes.append(len(events))
         self.events.extend(events)
+        self._news.set()
         return web.json_response({})
 
     def of_kind(self, kind: str) -> Counter[str]:
@@ -66,9 +70,18 @@ class Receiver:
         """Wait until so many events have come."""
         async with asyncio.timeout(seconds):
             while len(self.events) < count:
-                await asyncio.sleep(0.01)
+                self._news.clear()
+                await self._news.wait()
 
 
 def lower(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers with their names in lower case."""
     return {name.lower(): value for name, value in headers.items()}
+
+
+async def wait_until_delivered(path: Path, seconds: float = 15.0) -> None:
+    """Wait until no callback is pending in a simulator's file."""
+    store = SimulatorStore(path)
+    async with asyncio.timeout(seconds):
+        while await asyncio.to_thread(store.pending):  # noqa: ASYNC110 - the file tells nobody
+            await asyncio.sleep(0.05)

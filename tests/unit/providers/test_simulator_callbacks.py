@@ -14,7 +14,7 @@ from services.providers.simulator_store import SimulatorStore
 from services.providers.simulator_webhook import parse_events
 from tests.servers import free_ports
 from tests.unit.providers.conftest import StartSimulator, outbound
-from tests.unit.providers.receiver import SECRET, Receiver
+from tests.unit.providers.receiver import SECRET, Receiver, wait_until_delivered
 
 QUICK = SimulatorProfile(callback_delay_ms=0, reply_rate=0, reply_delay_ms=0)
 
@@ -30,11 +30,13 @@ from services.providers.simulator_profile import SimulatorProfile
 async def main():
     path, url, secret, delay = sys.argv[1:]
     profile = SimulatorProfile(callback_delay_ms=int(delay), reply_rate=0)
-    provider = SimulatorProvider(SimulatorConfig(Path(path), secret, url, frozenset({"sms"}), {"sms": profile}))
+    config = SimulatorConfig(Path(path), secret, url, frozenset({"sms"}), {"sms": profile})
+    provider = SimulatorProvider(config)
     await provider.start()
     for number in range(10):
         messages = [
-            OutboundMessage(new_id(), 1, "sms", "+15551234567", f"+1555{number:07d}", "Hello") for _ in range(100)
+            OutboundMessage(new_id(), 1, "sms", "+15551234567", f"+1555{number:07d}", "Hello")
+            for _ in range(100)
         ]
         await provider.send(messages)
     print("sent", flush=True)
@@ -84,7 +86,7 @@ async def test_single_sends_share_requests_of_bounded_size(
     await receiver.wait_for(1030)
     assert max(receiver.request_sizes) <= 500
     assert len(receiver.request_sizes) < 30
-    assert (await asyncio.to_thread(provider._store.pending)) == 0
+    await wait_until_delivered(provider._config.path)
 
 
 async def test_texts_that_need_escaping_arrive_as_they_are(
@@ -112,9 +114,7 @@ async def test_callbacks_are_duplicated_lost_and_late_as_the_profile_says(
     messages = [outbound(number) for number in range(2000)]
     for start in range(0, 2000, 500):
         await provider.send(messages[start : start + 500])
-    async with asyncio.timeout(15):
-        while await asyncio.to_thread(SimulatorStore(provider._config.path).pending):
-            await asyncio.sleep(0.05)
+    await wait_until_delivered(provider._config.path)
 
     heard = receiver.of_kind("delivered") + receiver.of_kind("undelivered")
     assert len(heard) / 2000 == pytest.approx(0.8, abs=0.05)
@@ -141,9 +141,7 @@ async def test_seeded_callbacks_are_the_same_in_every_run(
         contact = {message.id: message.recipient for message in messages}
         for start in range(0, 300, batch):
             await provider.send(messages[start : start + batch])
-        async with asyncio.timeout(10):
-            while await asyncio.to_thread(SimulatorStore(provider._config.path).pending):
-                await asyncio.sleep(0.05)
+        await wait_until_delivered(provider._config.path)
         runs.append(Counter((contact[event["message_id"]], event["event"]) for event in receiver.events))
     assert runs[0] == runs[1]
     assert len(runs[0]) > 200

@@ -12,7 +12,10 @@ from services.providers.simulator_webhook import parse_events, sign, verify_sign
 BODY = b'[{"event":"delivered"}]'
 
 
-def request(secret: str = "right", *, age: int = 0, body: bytes = BODY, **replaced: str) -> WebhookRequest:
+RIGHT = "right"
+
+
+def request(secret: str = RIGHT, *, age: int = 0, body: bytes = BODY, **replaced: str) -> WebhookRequest:
     timestamp = str(int(time.time()) - age)
     headers = {
         "x-posthouse-simulator-timestamp": timestamp,

@@ -1,0 +1,128 @@
+"""Health, metrics, documentation, faults."""
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+from prometheus_client import REGISTRY
+
+from gateway import answers, send
+from gateway.front import Front
+from gateway.schemas import SendRequest
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.fakes import Fakes, accept_all
+from tests.unit.gateway.samples import SEND
+
+
+async def test_health_says_what_the_last_check_saw(gateway: Gateway) -> None:
+    response = await gateway.client.get("/health")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert (await gateway.client.get("/ready")).status_code == 503
+    await gateway.monitor.check()
+    response = await gateway.client.get("/health")
+    answers.Health.model_validate(response.json())
+    assert response.json() == {
+        "status": "ok",
+        "version": "1.2.3",
+        "dependencies": {"message": True, "conversation": True, "dispatch": True},
+    }
+    assert (await gateway.client.get("/ready")).status_code == 200
+
+
+@pytest.mark.parametrize(("service", "ready"), [("ConversationService", 200), ("MessageService", 503)])
+async def test_ready_needs_the_message_service(gateway: Gateway, service: str, ready: int) -> None:
+    await gateway.fakes.serving(service, yes=False)
+    await gateway.monitor.check()
+    assert (await gateway.client.get("/health")).json()["status"] == "degraded"
+    response = await gateway.client.get("/ready")
+    answers.Ready.model_validate(response.json())
+    assert response.status_code == ready
+
+
+async def test_not_ready_while_draining(gateway: Gateway) -> None:
+    await gateway.monitor.check()
+    gateway.draining.set()
+    assert (await gateway.client.get("/ready")).status_code == 503
+
+
+async def test_metrics_count_by_route_template(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    def count(route: str, status: str) -> float:
+        labels = {"route": route, "status": status}
+        return REGISTRY.get_sample_value("api_request_duration_seconds_count", labels) or 0
+
+    fakes.answers["SendMessages"] = accept_all
+    expected = [
+        ("/api/v1/messages/send", "202"),
+        ("/api/v1/messages/{message_id}", "501"),
+        ("unmatched", "404"),
+    ]
+    before = [count(*labels) for labels in expected]
+    await client.post("/api/v1/messages/send", json=SEND)
+    await client.get("/api/v1/messages/m1")
+    await client.get("/nothing/here")
+    assert [count(*labels) for labels in expected] == [number + 1 for number in before]
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "api_request_duration_seconds" in response.text
+
+
+async def test_document(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/api/v1/openapi.json")).json()
+    operations = {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+    assert ("post", send.PATH) in operations
+    assert len(operations) == 32
+    for operation in operations.values():
+        assert "422" not in operation["responses"]
+        assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
+    ids = [operation["operationId"] for operation in operations.values()]
+    assert len(set(ids)) == len(ids)
+    text = json.dumps(document)
+    for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
+        assert reference in document["components"]["schemas"]
+    for example in send.OPERATION["requestBody"]["content"]["application/json"]["examples"].values():
+        SendRequest.model_validate(example["value"])
+    assert (await client.get("/api/v1/openapi.json")).json() == document
+
+
+async def test_page_loads_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/api/v1/docs")).text
+    assert "https://" not in page
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert f"/api/v1/docs/assets/{asset}" in page
+        assert (await client.get(f"/api/v1/docs/assets/{asset}")).status_code == 200
+
+
+async def test_a_fault_shows_nothing_of_itself(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("gateway.render.message", broken)
+    monkeypatch.setattr("gateway.render.accepted", broken)
+    from posthouse.v1 import message_service_pb2 as pb  # noqa: PLC0415
+
+    gateway.fakes.answers["GetMessage"] = pb.GetMessageResponse()
+    gateway.fakes.answers["SendMessages"] = accept_all
+    for response in (
+        await gateway.client.get("/api/v1/messages/m1"),
+        await gateway.client.post("/api/v1/messages/send", json=SEND),
+    ):
+        assert (response.status_code, response.json()["reason"]) == (500, "INTERNAL")
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "secret" not in response.text
+        assert "Traceback" not in response.text
+
+
+async def test_front_passes_other_scopes_on() -> None:
+    seen: list[str] = []
+
+    async def app(scope: dict[str, str], _receive: object, _send: object) -> None:
+        await asyncio.sleep(0)
+        seen.append(scope["type"])
+
+    await Front(app, direct={}, max_body_bytes=1)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
