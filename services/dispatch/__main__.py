@@ -16,6 +16,7 @@ from services.dispatch.simulator_control import SimulatorControl
 from services.dispatch.worker import Dispatcher
 from services.kit.bus import Bus, BusConfig
 from services.kit.config import Settings, load_settings
+from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
@@ -57,6 +58,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         concurrency=settings.dispatch_concurrency,
         lease=settings.dispatch_lease,
         republish_after=settings.outbox_republish_after,
+        faults=FaultPoints(settings.fault_points),
     )
     server = RpcServer(settings, settings.grpc_port + 2, "posthouse.v1.DispatchService")
     pb_grpc.add_DispatchServiceServicer_to_server(

@@ -1,13 +1,14 @@
 """Records how attempts ended: one transaction, then the news and the counts of it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from services.dispatch.publish import settled_announcement
 from services.kit import metrics
 from services.kit.ids import new_id
 from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
-from services.ledger.outcomes import Settlement, settle
+from services.ledger.outcomes import Settled, Settlement, settle
 from services.ledger.relay import Relay
 
 
@@ -46,15 +47,21 @@ class Settler:
             self._relay.announce(
                 settled_announcement(event_outbox_id, {m.id: m for m in messages}, by_id, settled)
             )
-        for done in settled:
-            _count(by_id[done.id], done.moved)
+        _count(by_id, settled)
 
 
-def _count(settlement: Settlement, moved: bool) -> None:
-    provider = settlement.provider or ""
-    if settlement.outcome is not None:
-        metrics.ATTEMPTS.labels(settlement.channel, provider, settlement.outcome).inc()
-    if settlement.state == "sent":
-        metrics.MESSAGES_SENT.labels(settlement.channel, provider).inc()
-    elif settlement.dead_reason is not None and moved:
-        metrics.MESSAGES_FAILED.labels(settlement.channel, settlement.dead_reason).inc()
+def _count(settlements: Mapping[str, Settlement], settled: Sequence[Settled]) -> None:
+    attempts: Counter[tuple[str, str, str]] = Counter()
+    failures: Counter[tuple[str, str]] = Counter()
+    for done in settled:
+        settlement = settlements[done.id]
+        if settlement.outcome is not None:
+            attempts[settlement.channel, settlement.provider or "", settlement.outcome] += 1
+        if settlement.dead_reason is not None and done.moved:
+            failures[settlement.channel, settlement.dead_reason] += 1
+    for (channel, provider, outcome), number in attempts.items():
+        metrics.ATTEMPTS.labels(channel, provider, outcome).inc(number)
+        if outcome == "accepted":
+            metrics.MESSAGES_SENT.labels(channel, provider).inc(number)
+    for (channel, reason), number in failures.items():
+        metrics.MESSAGES_FAILED.labels(channel, reason).inc(number)

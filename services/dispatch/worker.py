@@ -11,6 +11,7 @@ from services.dispatch.sending import Postman
 from services.dispatch.settling import Settler
 from services.kit.bus import BUS_ERRORS
 from services.kit.errors import UnavailableError
+from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.claims import ClaimedMessage, claim, renew
@@ -40,8 +41,10 @@ class Dispatcher:
         concurrency: int,
         lease: float,
         republish_after: float,
+        faults: FaultPoints,
     ) -> None:
         self._database = database
+        self._faults = faults
         self._relay = relay
         self._lanes = lanes
         self._ownership = ownership
@@ -112,6 +115,7 @@ class Dispatcher:
 
     async def _dispatch(self, work: Sequence[Work], outbox_ids: Sequence[str], owner: int) -> None:
         event_outbox_id = new_id()
+        self._faults.reach("dispatch.before_claim")
         async with self._database.hot() as connection:
             claimed, taken = await claim(
                 connection,
@@ -121,8 +125,10 @@ class Dispatcher:
                 event_outbox_id=event_outbox_id,
                 republish_after=self._republish_after,
             )
+        self._faults.reach("dispatch.after_claim")
         # From here on the claim in PostgreSQL stands for the work; the broker has done its part.
         await self._ack(work)
+        self._faults.reach("dispatch.after_ack")
         swept = {item.envelope.outbox_id for item in work if item.swept}.intersection(taken)
         if swept:
             await self._inquirer.adopt(sorted(swept), owner=owner, own=[message.id for message in claimed])
@@ -136,9 +142,12 @@ class Dispatcher:
     async def _send(self, claimed: Sequence[ClaimedMessage], outbox_ids: Sequence[str]) -> None:
         """Send what was claimed and settle it batch by batch; envelopes close with the last one."""
         open_count = len(claimed)
+        self._faults.reach("dispatch.before_send")
         async for messages, settlements in self._postman.send(claimed):
             open_count -= len(settlements)
+            self._faults.reach("dispatch.after_send")
             await self._settle(messages, settlements, () if open_count else outbox_ids)
+            self._faults.reach("dispatch.after_settle")
         if not claimed:
             await self._settle((), (), outbox_ids)
 

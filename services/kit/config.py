@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     http_port: Port = Field(default=8000, description="Port of the HTTP gateway.")
     grpc_port: Port = Field(
         default=50051,
-        description="Port of MessageService; the next is ConversationService's, the one after DispatchService's.",
+        description="Port of MessageService; the next two are ConversationService's and DispatchService's.",
     )
     message_address: str | None = Field(
         default=None, description="Where clients find MessageService; default 127.0.0.1 and its port."
@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         default=5.0,
         gt=0,
         description="Seconds after which committed work that nobody has claimed is published again.",
+    )
+
+    fault_points: str = Field(
+        default="",
+        description="Places where the process kills itself, for tests of recovery: `message.after_commit@3`.",
     )
 
     simulator_secret: SecretStr | None = Field(

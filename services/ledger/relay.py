@@ -14,6 +14,7 @@ from posthouse.v1 import event_pb2 as event_pb
 from services.kit import enum_names, metrics
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.errors import UnavailableError
+from services.kit.fault_points import FaultPoints
 from services.kit.logs import get_logger
 from services.ledger import outbox
 from services.ledger.accept import Envelope
@@ -45,10 +46,13 @@ class Announcement:
 class Relay:
     """Publishes announcements of this process, and due outbox rows of every process."""
 
-    def __init__(self, database: Database, bus: Bus, *, republish_after: float) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, *, republish_after: float, faults: FaultPoints | None = None
+    ) -> None:
         self._database = database
         self._bus = bus
         self._republish_after = republish_after
+        self._faults = faults or FaultPoints()
         self._queue: asyncio.Queue[Announcement] = asyncio.Queue(_QUEUE_SIZE)
         self._done: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,13 +96,16 @@ class Relay:
 
     async def _publish_one(self, announcement: Announcement) -> None:
         # Watchers are to see "accepted" before a dispatcher can make it "sending".
+        self._faults.reach("message.before_events_published")
         await self._publish_events(announcement.event_outbox_ids, announcement.make_events())
         for envelope in announcement.envelopes:
+            self._faults.reach("message.before_envelope_published")
             await self._bus.publish(
                 envelope.subject,
                 envelope_payload(envelope.outbox_id, envelope.message_ids),
                 message_id=envelope.outbox_id,
             )
+            self._faults.reach("message.after_envelope_published")
 
     async def _publish_events(self, outbox_ids: Sequence[str], events: list[event_pb.Event]) -> None:
         for subject, payload in group_by_subject(events):
@@ -165,6 +172,7 @@ class Relay:
     async def _delete_done(self) -> None:
         if not self._done:
             return
+        self._faults.reach("message.before_outbox_delete")
         ids, self._done = self._done, []
         try:
             async with self._database.hot() as connection:

@@ -6,6 +6,7 @@ import contextlib
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.bus import Bus, BusConfig
 from services.kit.config import Settings, load_settings
+from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
@@ -32,13 +33,15 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         name="message",
     )
     bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-message"))
-    relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
+    faults = FaultPoints(settings.fault_points)
+    relay = Relay(database, bus, republish_after=settings.outbox_republish_after, faults=faults)
     committer = GroupCommitter(
         database,
         relay,
         batch_size=settings.commit_batch_size,
         queue_size=settings.commit_queue_size,
         republish_after=settings.outbox_republish_after,
+        faults=faults,
     )
     names = {name for route in settings.routing.values() for name in route}
     servicer = MessageServicer(

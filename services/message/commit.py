@@ -16,6 +16,7 @@ import psycopg.errors
 
 from services.kit import metrics
 from services.kit.errors import InvalidRequestError, OverloadedError, PosthouseError, UnavailableError
+from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.accept import Acceptance, Intake, accept
@@ -69,9 +70,17 @@ class GroupCommitter:
     """Commits units in batches of at most `batch_size` and lets at most `queue_size` items wait."""
 
     def __init__(
-        self, database: Database, relay: Relay, *, batch_size: int, queue_size: int, republish_after: float
+        self,
+        database: Database,
+        relay: Relay,
+        *,
+        batch_size: int,
+        queue_size: int,
+        republish_after: float,
+        faults: FaultPoints,
     ) -> None:
         self._database = database
+        self._faults = faults
         self._relay = relay
         self._batch_size = batch_size
         self._queue_size = queue_size
@@ -202,20 +211,27 @@ class GroupCommitter:
     ) -> Committed:
         committed = Committed()
         event_ids: list[str] = []
-        # A lone statement is a transaction of its own and saves the round trips around it.
-        alone = not receipts and not logs
-        async with contextlib.nullcontext() if alone else connection.transaction():
+        self._faults.reach("message.before_transaction")
+        async with contextlib.AsyncExitStack() as transaction:
+            # A lone statement is a transaction of its own; several go down the line without waiting.
+            if receipts or logs:
+                await transaction.enter_async_context(connection.pipeline())
+                await transaction.enter_async_context(connection.transaction())
             if logs:
                 await log_webhooks(connection, logs)
+                self._faults.reach("message.after_webhook_log")
             if items:
                 acceptance = await accept(connection, items, republish_after=self._republish_after)
                 committed.acceptances.append(acceptance)
                 event_ids.append(acceptance.event_outbox_id)
+                self._faults.reach("message.after_accept_statement")
             for wave in _waves(receipts):
                 event_ids.append(new_id())
                 committed.applied += await apply_receipts(
                     connection, wave, event_outbox_id=event_ids[-1], republish_after=self._republish_after
                 )
+                self._faults.reach("message.after_receipts_statement")
+        self._faults.reach("message.after_commit")
         self._relay.announce(announcement_of(event_ids, items, committed.acceptances, committed.applied))
         return committed
 
