@@ -88,7 +88,9 @@ async def _on_shape(request: Request, error: Exception) -> Response:
         check_content_type(content_type.encode("latin-1") if content_type and _of_body(error) else None)
     except HTTPException as refusal:
         return problems.response(problems.from_http(refusal), request.scope)
-    return problems.response(problems.from_validation(error.errors()), request.scope)
+    # FastAPI puts the part of the request, such as "body", before pydantic's own location.
+    found = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+    return problems.response(problems.from_validation(found), request.scope)
 
 
 def _of_body(error: RequestValidationError) -> bool:

@@ -73,7 +73,7 @@ class ConversationRoutes:
                 page_size=page_size,
                 page_token=page_token,
                 participant=participant,
-                channel_family=FAMILY.number(channel_family),  # type: ignore[arg-type]
+                channel_family=FAMILY.number(channel_family),
                 tenant_id=tenant_id,
                 workflow_type=workflow_type,
                 workflow_id=workflow_id,

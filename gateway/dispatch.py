@@ -58,7 +58,7 @@ class DispatchRoutes:
             pb.ListDeadLettersRequest(
                 page_size=page_size,
                 page_token=page_token,
-                channel=CHANNEL.number(kind),  # type: ignore[arg-type]
+                channel=CHANNEL.number(kind),
                 reason=reason,
                 include_replayed=include_replayed,
             ),
@@ -84,7 +84,7 @@ class DispatchRoutes:
         """Return how the simulator behaves."""
         response = await call(
             self._dispatch.GetSimulatorProfile,
-            pb.GetSimulatorProfileRequest(channel=CHANNEL.number(kind)),  # type: ignore[arg-type]
+            pb.GetSimulatorProfileRequest(channel=CHANNEL.number(kind)),
             request,
         )
         return render.answer({"profiles": [render.simulator_profile(item) for item in response.profiles]})

@@ -53,7 +53,7 @@ class MessageRoutes:
         self, request: Request, body: schemas.BatchRequest, idempotency_key: _KEYED = None
     ) -> Response:
         """Accept each message on its own: `status` 202 with the message, or why it was refused."""
-        shared = requests.idempotency_key(idempotency_key.encode("latin-1") if idempotency_key else None)
+        shared = requests.idempotency_key(idempotency_key)
         good, bad = requests.check_items(body.messages, schemas.BatchItem)
         results: list[render.Json] = [{}] * len(body.messages)
         if good:
@@ -129,9 +129,9 @@ class MessageRoutes:
             self._message.ListMessages,
             pb.ListMessagesRequest(
                 conversation_id=conversation_id,
-                channel=CHANNEL.number(kind),  # type: ignore[arg-type]
-                state=STATE.number(status),  # type: ignore[arg-type]
-                direction=DIRECTION.number(direction),  # type: ignore[arg-type]
+                channel=CHANNEL.number(kind),
+                state=STATE.number(status),
+                direction=DIRECTION.number(direction),
                 page_size=page_size,
                 page_token=page_token,
             ),
@@ -187,7 +187,7 @@ class MessageRoutes:
             self._dispatch.ResolveMessage,
             dispatch_pb.ResolveMessageRequest(
                 message_id=message_id,
-                state=STATE.number(body.status),  # type: ignore[arg-type]
+                state=STATE.number(body.status),
                 reason=body.reason,
             ),
             request,

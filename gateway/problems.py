@@ -119,7 +119,7 @@ def from_error(error: PosthouseError, *, item: str = "") -> Problem:
 
 
 def from_validation(found: Iterable[Mapping[str, Any]], *, item: str = "") -> Problem:
-    """Return the problem of what pydantic found; locations of FastAPI begin with the request's part."""
+    """Return the problem of what pydantic found."""
     errors = [
         Violation(_location(error["loc"], item, error["type"]), _describe(error))
         for error, _ in zip(found, range(_MOST_ERRORS), strict=False)
@@ -180,13 +180,10 @@ def _detail(errors: Sequence[Violation]) -> str:
 
 
 def _location(location: Sequence[str | int], item: str, kind: str) -> str:
-    parts = list(location)
-    if parts and parts[0] in ("body", "query", "path", "header") and not item:
-        parts = parts[1:]
-    if not parts or kind == "json_invalid":
+    if not location or kind == "json_invalid":
         return item or "body"
     field = item
-    for part in parts:
+    for part in location:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
     return field[:_LONGEST_FIELD]
 

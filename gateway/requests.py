@@ -26,11 +26,11 @@ def check_content_type(content_type: bytes | None) -> None:
         raise HTTPException(415, "must be application/json")
 
 
-def idempotency_key(given: bytes | None) -> str:
+def idempotency_key(given: str | None) -> str:
     """Return the key of an Idempotency-Key header, "" without one; an empty header is refused."""
     if given is None:
         return ""
-    key = given.decode("latin-1").strip()
+    key = given.strip()
     if not key:
         raise InvalidRequestError.field("Idempotency-Key", "must not be empty")
     return key
@@ -50,7 +50,7 @@ def send_request(body: schemas.SendRequest, key: str) -> pb.SendMessageRequest:
     request = pb.SendMessageRequest(
         sender=body.sender,
         recipient=body.recipient,
-        channel=CHANNEL.number(body.type),  # type: ignore[arg-type]
+        channel=CHANNEL.number(body.type),
         body=body.body or "",
         request_id=key,
     )
@@ -68,7 +68,7 @@ def send_request(body: schemas.SendRequest, key: str) -> pb.SendMessageRequest:
     if body.expires_at is not None:
         request.expire_time.FromDatetime(body.expires_at)
     if body.priority is not None:
-        request.priority = PRIORITY.number(body.priority)  # type: ignore[assignment]
+        request.priority = PRIORITY.number(body.priority)
     if body.fail_fast:
         request.fail_fast = True
     if body.transactional:
@@ -83,7 +83,7 @@ def inbound_message(body: schemas.InboundMessage) -> pb.InboundMessage:
         event_id=body.event_id,
         sender=body.sender,
         recipient=body.recipient,
-        channel=CHANNEL.number(body.type),  # type: ignore[arg-type]
+        channel=CHANNEL.number(body.type),
         body=body.body or "",
         subject=body.subject or "",
         html=body.html or "",
@@ -97,7 +97,7 @@ def simulator_profile(body: schemas.SimulatorProfile) -> dispatch_pb2.SimulatorP
     """Return the profile to set."""
     fields = body.model_dump(exclude={"type", "reply_text"})
     return dispatch_pb2.SimulatorProfile(
-        channel=CHANNEL.number(body.type),  # type: ignore[arg-type]
+        channel=CHANNEL.number(body.type),
         reply_text=body.reply_text or "",
         **fields,
     )

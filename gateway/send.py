@@ -76,12 +76,13 @@ async def _read(receive: Receive) -> bytes | None:
     return None
 
 
-def _headers(scope: Scope) -> tuple[bytes | None, bytes | None, Metadata]:
-    key = content_type = None
+def _headers(scope: Scope) -> tuple[str | None, bytes | None, Metadata]:
+    key: str | None = None
+    content_type: bytes | None = None
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     for name, value in headers:
         if name == b"idempotency-key":
-            key = value
+            key = value.decode("latin-1")
         elif name == b"content-type":
             content_type = value
     return key, content_type, credentials(headers)

@@ -46,7 +46,7 @@ class SmsRoutes:
         """Send from the number of the setting TWILIO_PHONE_NUMBER; 503 while it is not set."""
         if not self._phone_number:
             raise UnavailableError("TWILIO_PHONE_NUMBER is not set: there is no number to send from")
-        key = requests.idempotency_key(None if idempotency_key is None else idempotency_key.encode("latin-1"))
+        key = requests.idempotency_key(idempotency_key)
         message = await self._coalescer.send(
             pb.SendMessageRequest(
                 sender=self._phone_number,

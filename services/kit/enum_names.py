@@ -4,7 +4,7 @@ from typing import Any
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from posthouse.v1 import conversation_pb2, dispatch_pb2, message_pb2
+from posthouse.v1 import consent_pb2, conversation_pb2, dispatch_pb2, message_pb2
 
 
 class EnumNames:
@@ -43,3 +43,5 @@ ENCODING = EnumNames(message_pb2.SegmentEncoding, "SEGMENT_ENCODING_")
 FAMILY = EnumNames(conversation_pb2.ChannelFamily, "CHANNEL_FAMILY_")
 BREAKER = EnumNames(dispatch_pb2.BreakerState, "BREAKER_STATE_")
 OUTCOME = EnumNames(dispatch_pb2.AttemptOutcome, "ATTEMPT_OUTCOME_")
+CONSENT_CHANGE = EnumNames(consent_pb2.ConsentChange, "CONSENT_CHANGE_")
+CONSENT_SOURCE = EnumNames(consent_pb2.ConsentSource, "CONSENT_SOURCE_")

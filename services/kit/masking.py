@@ -4,7 +4,9 @@ import re
 from typing import Any
 
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+")
-_PHONE = re.compile(r"(?<![\w.-])(?!\d{1,3}(?:\.\d{1,3}){3}\b)\+?\d[\d ().-]{6,17}\d(?![\w-])")
+_PHONE = re.compile(
+    r"(?:(?<=%2B)|(?<=%2b)|(?<![\w.-]))(?!\d{1,3}(?:\.\d{1,3}){3}\b)\+?\d[\d ().-]{6,17}\d(?![\w-])"
+)
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
 
 # Keys whose values are never logged, whatever they look like.

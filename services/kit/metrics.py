@@ -26,3 +26,9 @@ COMMIT_BATCH = Histogram(
 )
 COMMIT_QUEUE = Gauge("intake_queue_depth", "Items that wait for their transaction of intake.")
 REPUBLISHED = Counter("outbox_republished_total", "Outbox rows the sweeper published again.", ["kind"])
+OPT_OUT_REFUSALS = Counter(
+    "opt_out_refusals_total", "Messages not sent since the recipient had opted out.", ["channel", "stage"]
+)
+CONSENT_EVENTS = Counter(
+    "consent_events_total", "Changes of consent recorded.", ["change", "source", "effective"]
+)

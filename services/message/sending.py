@@ -1,6 +1,7 @@
 """The use case of sending: check, make idempotent, commit, answer."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,11 +124,12 @@ class Sender:
         if repeated:
             async with self._database.read() as connection:
                 earlier = await load_answers(connection, caller, repeated)
+        for channel, count in Counter(item.draft.channel for item in items if item.id in stored).items():
+            metrics.MESSAGES_ACCEPTED.labels(channel).inc(count)
         answers: list[Answer] = []
         for item in items:
             time = stored.get(item.id)
             if time is not None:
-                metrics.MESSAGES_ACCEPTED.labels(item.draft.channel).inc()
                 answers.append(_accepted(item, time))
             elif item.id in committed.refused:
                 answers.append(committed.refused[item.id])

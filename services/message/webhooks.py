@@ -1,5 +1,6 @@
 """The use case of webhooks: verify, log, apply once. A provider gets its 2xx only after the commit."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,10 @@ from services.providers.base import (
 
 _log = get_logger(__name__)
 
-# Headers that are not kept: they carry credentials, or prove what has been proved already.
+# Characters of an event key that are kept as they are.
+_MAX_EVENT_KEY = 255
+
+# Headers that are not kept: they carry credentials.
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
@@ -125,18 +129,20 @@ class WebhookIngester:
                     fields=[v.field for v in error.violations],
                 )
                 continue
-            items.setdefault(draft.event_key or "", Intake(new_id(), draft))
+            draft.event_key = _bounded(draft.event_key or "")
+            items.setdefault(draft.event_key, Intake(new_id(), draft))
         return list(items.values())
 
 
 def _distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> list[ReceiptRow]:
     rows: dict[str, ReceiptRow] = {}
     for receipt in receipts:
+        event_key = _bounded(receipt.event_key)
         rows.setdefault(
-            receipt.event_key,
+            event_key,
             ReceiptRow(
                 provider=name,
-                event_key=receipt.event_key,
+                event_key=event_key,
                 message_id=_uuid_or_none(receipt.message_id),
                 state=receipt.state,
                 attempt=receipt.attempt,
@@ -148,6 +154,13 @@ def _distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> l
             ),
         )
     return list(rows.values())
+
+
+def _bounded(event_key: str) -> str:
+    """Return a key that fits an index entry: a provider's overlong one is replaced by its digest."""
+    if len(event_key) <= _MAX_EVENT_KEY:
+        return event_key
+    return hashlib.blake2b(event_key.encode(errors="replace"), digest_size=32).hexdigest()
 
 
 def _uuid_or_none(text: str) -> str | None:

@@ -23,6 +23,7 @@ MAX_BODY = 64 * 1024
 @dataclass
 class Gateway:
     app: ASGIApp
+    wiring: Wiring
     monitor: HealthMonitor
     draining: asyncio.Event
     fakes: Fakes
@@ -54,22 +55,21 @@ async def gateway(fakes: Fakes) -> AsyncIterator[Gateway]:
         {short: serving(channel, f"posthouse.v1.{name}") for short, name in names.items()}, _ignore
     )
     draining = asyncio.Event()
-    app = build_app(
-        Wiring(
-            backends=backends,
-            coalescer=Coalescer(
-                lambda message, metadata: call_with(backends.message.SendMessages, message, metadata)
-            ),
-            monitor=monitor,
-            draining=draining,
-            version="1.2.3",
-            max_body_bytes=MAX_BODY,
-            phone_number=PHONE,
-        )
+    wiring = Wiring(
+        backends=backends,
+        coalescer=Coalescer(
+            lambda message, metadata: call_with(backends.message.SendMessages, message, metadata)
+        ),
+        monitor=monitor,
+        draining=draining,
+        version="1.2.3",
+        max_body_bytes=MAX_BODY,
+        phone_number=PHONE,
     )
+    app = build_app(wiring)
     transport = httpx2.ASGITransport(app, client=("203.0.113.9", 4711))
     async with httpx2.AsyncClient(transport=transport, base_url="http://posthouse.test") as client:
-        yield Gateway(app, monitor, draining, fakes, client)
+        yield Gateway(app, wiring, monitor, draining, fakes, client)
     await channel.close(None)
 
 

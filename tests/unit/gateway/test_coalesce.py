@@ -87,6 +87,19 @@ async def test_a_call_holds_no_more_bytes_than_allowed() -> None:
     assert calls.batches == [["a", "b"], ["c"]]
 
 
+async def test_close_waits_for_calls_in_flight() -> None:
+    calls = Calls()
+    coalescer = Coalescer(calls)
+    task = start(coalescer, "a")
+    await turns()
+    closing = asyncio.create_task(coalescer.close())
+    await turns()
+    assert not closing.done()
+    calls.gate.set()
+    await closing
+    assert await task == "id-a-0"
+
+
 async def test_callers_share_no_call() -> None:
     calls = Calls()
     calls.gate.set()

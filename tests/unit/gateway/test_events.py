@@ -26,14 +26,20 @@ def item(number: int) -> pb.WatchEventsResponse:
 
 
 def request() -> Request:
-    scope = {"type": "http", "method": "GET", "path": "/api/v1/events", "query_string": b"", "headers": []}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/events",
+        "query_string": b"",
+        "headers": [],
+    }
     scope.update({"scheme": "http", "server": ("posthouse.test", 80), "state": {"request_id": "r1"}})
     return Request(scope)
 
 
 @pytest.fixture(autouse=True)
 def _short_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_REFUSAL_WINDOW", 0.1)
+    monkeypatch.setattr(events, "_REFUSAL_WINDOW", 0.5)
 
 
 @pytest.fixture
@@ -133,9 +139,10 @@ async def test_streams_are_bounded(backends: Backends, fakes: Fakes) -> None:
 
 
 async def test_a_watcher_that_leaves_early_cancels_the_call(backends: Backends, fakes: Fakes) -> None:
-    gone = asyncio.Event()
+    begun, gone = asyncio.Event(), asyncio.Event()
 
     async def watch(_request: Any) -> AsyncIterator[Any]:
+        begun.set()
         try:
             await asyncio.sleep(60)
             yield item(1)
@@ -145,7 +152,6 @@ async def test_a_watcher_that_leaves_early_cancels_the_call(backends: Backends, 
     fakes.answers["WatchEvents"] = watch
     routes = EventRoutes(backends, asyncio.Event())
     watching = asyncio.create_task(routes.watch(request(), "", "", ""))
-    while not fakes.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.wait_for(begun.wait(), 5)
     watching.cancel()
     await asyncio.wait_for(gone.wait(), 5)

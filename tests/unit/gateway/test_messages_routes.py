@@ -1,6 +1,6 @@
 """Routes under /api/v1/messages, but the hot send."""
 
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -25,7 +25,7 @@ def test_words_are_those_of_the_contract() -> None:
         (schemas.PriorityWord, enum_names.PRIORITY),
         (schemas.FamilyWord, enum_names.FAMILY),
     ]:
-        assert literal.__args__ == names.words
+        assert get_args(literal) == names.words
 
 
 async def test_batch_answers_each_on_its_own(client: httpx2.AsyncClient, fakes: Fakes) -> None:
@@ -129,10 +129,15 @@ async def test_preview(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     assert (await client.post(f"{BASE}/preview", json=SEND)).json()["rate_limit"] is None
 
 
-async def test_preview_violations_lose_their_wrapper(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+async def test_preview_of_a_bad_shape(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     response = await client.post(f"{BASE}/preview", json={**SEND, "type": "fax"})
     assert [error["field"] for error in response.json()["errors"]] == ["type"]
     assert not fakes.seen
+
+
+async def test_preview_of_something_else_than_json(client: httpx2.AsyncClient) -> None:
+    response = await client.post(f"{BASE}/preview", content=b"a=b", headers={"content-type": "text/plain"})
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (415, "Content-Type")
 
 
 async def test_get(client: httpx2.AsyncClient, fakes: Fakes) -> None:

@@ -6,10 +6,12 @@ import json
 import httpx2
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from gateway import answers, send
 from gateway.front import Front
 from gateway.schemas import SendRequest
+from posthouse.v1 import message_service_pb2 as pb
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fakes import Fakes, accept_all
 from tests.unit.gateway.samples import SEND
@@ -75,7 +77,7 @@ async def test_document(client: httpx2.AsyncClient) -> None:
         for method, operation in item.items()
     }
     assert ("post", send.PATH) in operations
-    assert len(operations) == 32
+    assert len(operations) == 33
     for operation in operations.values():
         assert "422" not in operation["responses"]
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
@@ -103,14 +105,15 @@ async def test_a_fault_shows_nothing_of_itself(gateway: Gateway, monkeypatch: py
 
     monkeypatch.setattr("gateway.render.message", broken)
     monkeypatch.setattr("gateway.render.accepted", broken)
-    from posthouse.v1 import message_service_pb2 as pb  # noqa: PLC0415
-
     gateway.fakes.answers["GetMessage"] = pb.GetMessageResponse()
     gateway.fakes.answers["SendMessages"] = accept_all
-    for response in (
-        await gateway.client.get("/api/v1/messages/m1"),
-        await gateway.client.post("/api/v1/messages/send", json=SEND),
-    ):
+    with capture_logs() as lines:
+        responses = [
+            await gateway.client.get("/api/v1/messages/m1"),
+            await gateway.client.post("/api/v1/messages/send", json=SEND),
+        ]
+    assert [line["request_id"] for line in lines] == [answer.headers["x-request-id"] for answer in responses]
+    for response in responses:
         assert (response.status_code, response.json()["reason"]) == (500, "INTERNAL")
         assert response.headers["content-type"] == "application/problem+json"
         assert "secret" not in response.text

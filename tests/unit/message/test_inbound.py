@@ -62,7 +62,10 @@ def test_a_reply_joins_the_conversation_of_the_send() -> None:
     ],
 )
 def test_channels_are_taken_or_detected(fields: dict[str, Any], channel: str) -> None:
-    assert draft_of(**fields).channel == channel
+    draft = draft_of(**fields)
+    assert draft.channel == channel
+    assert draft.segment_count == 0  # without a body, whatever the channel
+    assert draft.segment_encoding == ("gsm7" if channel == "sms" else None)
 
 
 @pytest.mark.parametrize(
