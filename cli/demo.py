@@ -80,6 +80,7 @@ class Demo:
                 self._console.print(f"[bold]Sending through {escape(self._url)}[/]", soft_wrap=True)
                 for message in _MESSAGES:
                     self._send(client, message)
+                    self._follow(client)
                 self._follow_all(client)
                 self._show_conversations(client)
         except httpx2.TransportError as error:

@@ -65,7 +65,7 @@ class Stack:
                 stop.pause()
         except StopRequestedError:
             pass
-        except (StartError, DataDirError) as error:
+        except (StartError, DataDirError, OSError) as error:
             self._console.failure(str(error))
             code = 1
         finally:

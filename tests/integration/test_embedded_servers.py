@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from cli.embedded.nats import EmbeddedNats
 from cli.embedded.postgres import EmbeddedPostgres
-from cli.embedded.spawn import Process, StartError, is_alive, kill, start, stop
+from cli.embedded.spawn import StartError, is_alive, kill, spawn, start, stop
 from tests.servers import temporary_directory
 
 pytestmark = pytest.mark.integration
@@ -83,7 +84,7 @@ def test_postgres_keeps_its_data_through_kill_9(folder: Path) -> None:
     process.kill()
     process.wait()
     assert (folder / "postgres/cluster/postmaster.pid").exists()
-    process = _start_patiently(server)
+    process = start(server, timeout=60)
     _insert(server, 2)
     assert stop(server, process, timeout=20)
     process = start(server, timeout=60)
@@ -91,12 +92,39 @@ def test_postgres_keeps_its_data_through_kill_9(folder: Path) -> None:
     assert stop(server, process, timeout=20)
 
 
-def test_a_pid_file_that_names_another_program_does_not_stop_the_start(folder: Path) -> None:
+def test_files_that_name_another_program_do_not_stop_the_start(folder: Path) -> None:
     server = _postgres(folder)
     stop(server, start(server, timeout=60), timeout=20)
-    pid_file = folder / "postgres/cluster/postmaster.pid"
-    pid_file.write_text(f"{os.getppid()}\n{folder}\n0\n5432\n\n\n\n\n")
+    sleeper = spawn(
+        ["/bin/sleep", "60"],
+        log=folder / "sleeper.log",
+        user=(folder / "postgres/cluster").owner() if os.geteuid() == 0 else None,
+        cwd=Path("/"),
+    )
+    try:
+        for name in ("cluster/postmaster.pid", "socket/.s.PGSQL.5432.lock"):
+            (folder / "postgres" / name).write_text(f"{sleeper.pid}\n{folder}\n0\n5432\n\n\n\n\n")
+        process = start(server, timeout=60)
+        assert stop(server, process, timeout=20)
+        assert sleeper.poll() is None
+    finally:
+        kill(sleeper)
+
+
+def test_sessions_that_outlived_a_killed_server_are_waited_for(folder: Path) -> None:
+    server = _postgres(folder)
     process = start(server, timeout=60)
+    # A session in the middle of a sleep does not notice that its server is gone; stopped, nor does it wait.
+    with psycopg.connect(server.dsn("postgres")) as connection:
+        session = psutil.Process(connection.info.backend_pid)
+        session.suspend()
+        process.kill()
+        process.wait()
+        resume = threading.Timer(1.0, session.resume)
+        resume.start()
+        process = start(server, timeout=60)
+        resume.join()
+        assert _ended(session.pid)
     assert stop(server, process, timeout=20)
 
 
@@ -200,16 +228,6 @@ def test_children_do_not_hear_the_terminal(folder: Path) -> None:
         assert server.stop_signal == signal.SIGTERM
     finally:
         kill(process)
-
-
-def _start_patiently(server: EmbeddedPostgres) -> Process:
-    """Start as a supervisor does: sessions of the killed server may hold its memory for a moment."""
-    for _ in range(20):
-        try:
-            return start(server, timeout=60)
-        except StartError:
-            time.sleep(0.25)
-    raise AssertionError(server.log.read_text())
 
 
 async def _publish(url: str) -> None:

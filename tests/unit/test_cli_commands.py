@@ -1,0 +1,103 @@
+"""The command line: what it refuses, and in which words."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import ports
+from cli.console import version
+from cli.datadir import DataDir, StackState
+from cli.demo import running_url
+from cli.main import app
+from services.kit.config import Settings
+from tests.servers import free_ports
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_help_lists_every_process() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for name in ("up", "message", "conversation", "dispatch", "gateway", "migrate", "demo", "health"):
+        assert name in shown
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["version"]).output == f"posthouse {version()}\n"
+
+
+def test_going_down_needs_a_goal() -> None:
+    result = CliRunner().invoke(app, ["migrate", "--down"])
+    assert result.exit_code == 2
+    assert "--down needs a --revision" in result.output
+
+
+def test_a_database_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{taken + 1}/x?connect_timeout=1")
+    result = CliRunner().invoke(app, ["migrate"])
+    assert result.exit_code == 1
+    assert result.output.startswith("posthouse: cannot migrate: ")
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("process", ["message", "conversation", "dispatch", "gateway"])
+def test_a_process_that_is_away_is_not_healthy(monkeypatch: pytest.MonkeyPatch, process: str) -> None:
+    monkeypatch.setenv("POSTHOUSE_HTTP_PORT", str(free_ports(1)))
+    monkeypatch.setenv("POSTHOUSE_GRPC_PORT", str(free_ports(3)))
+    result = CliRunner().invoke(app, ["health", process])
+    assert result.exit_code == 1
+    assert "does not answer" in result.output
+
+
+def test_health_of_nothing_we_run() -> None:
+    result = CliRunner().invoke(app, ["health", "nats"])
+    assert result.exit_code == 2
+    assert "none of gateway" in result.output
+
+
+def test_a_demo_without_a_stack_says_how_to_start_one() -> None:
+    result = CliRunner().invoke(app, ["demo", "--url", f"http://127.0.0.1:{free_ports(1)}"])
+    assert result.exit_code == 1
+    assert "posthouse up" in result.output
+
+
+def test_the_demo_finds_the_stack_of_the_folder(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    assert running_url(data, Settings(http_port=9001)) == "http://127.0.0.1:9001"
+    data.write_state(
+        StackState(pid=1, host="0.0.0.0", http_port=9000, grpc_port=2, database_url="d", nats_url="n")  # noqa: S104
+    )
+    assert running_url(data, Settings(http_port=9001)) == "http://127.0.0.1:9000"
+
+
+def test_a_taken_port_is_named(taken: int) -> None:
+    free = free_ports(1)
+    found = ports.busy("127.0.0.1", [taken, free])
+    assert found == {taken: "in use"}
+    line = ports.describe("127.0.0.1", {taken: "HTTP, --http-port"}, found)
+    assert line == f"cannot listen on 127.0.0.1: port {taken} (HTTP, --http-port): in use"
+
+
+def test_an_address_that_is_not_ours_is_named() -> None:
+    assert ports.busy("203.0.113.1", [8000])[8000]
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("0.0.0.0", "127.0.0.1:80"),  # noqa: S104 - written, not bound
+        ("::", "[::1]:80"),
+        ("192.0.2.7", "192.0.2.7:80"),
+    ],
+)
+def test_addresses_under_which_servers_are_reached(host: str, address: str) -> None:
+    assert ports.join(ports.reachable(host), 80) == address
