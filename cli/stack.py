@@ -1,6 +1,7 @@
 """The whole stack under one supervisor: what `posthouse up` runs."""
 
 import os
+import secrets
 import signal
 import sys
 import time
@@ -24,6 +25,10 @@ _POSTGRES, _NATS = "postgres", "nats"
 # The gateway goes first, so that nothing new comes in while the others finish what they have.
 _STOP_ORDER = (("gateway",), ("message", "conversation", "dispatch"))
 _SERVICES = ("message", "conversation", "dispatch", "gateway")
+
+# What bulk senders on this machine may use until keys are given out: messages per period, in effect no limit.
+_BULK_KEY = "bulk-demo"
+_BULK = "bulk-*=1000000000"
 
 _SERVER_TIMEOUT = 60.0
 _START_ATTEMPTS = 4
@@ -169,6 +174,10 @@ class Stack:
             "POSTHOUSE_SIMULATOR_PATH": str(self._data.path / "simulator.db"),
             "POSTHOUSE_WEBHOOK_BASE_URL": self._base_url(),
         }
+        if settings.gateway_token is None:
+            defaults["POSTHOUSE_GATEWAY_TOKEN"] = secrets.token_urlsafe(32)
+        if self._offers_bulk():
+            defaults["POSTHOUSE_RATE_LIMIT_BULK"] = _BULK
         if settings.simulator_secret is None:
             defaults["POSTHOUSE_SIMULATOR_SECRET"] = self._data.secret()
         given = settings.model_fields_set
@@ -241,6 +250,12 @@ class Stack:
     def _log(self, name: str) -> Path:
         return self._data.path / "logs" / f"{name}.log"
 
+    def _offers_bulk(self) -> bool:
+        """Tell whether a key for bulk sends is there to try: only where nobody else can reach it."""
+        settings = self._settings
+        local = settings.host in ("127.0.0.1", "::1", "localhost")
+        return settings.rate_limit_enabled and local and "rate_limit_bulk" not in settings.model_fields_set
+
     def _rows(self) -> list[tuple[str, str, str]]:
         settings = self._settings
         own = "your own server, from DATABASE_URL", "your own server, from NATS_URL"
@@ -254,5 +269,9 @@ class Stack:
             for offset, name in enumerate(_SERVICES[:_GRPC_PORTS])
         ]
         rows.append(("gateway", self._base_url(), f"HTTP; try it at {self._base_url()}/api/v1/docs"))
+        if settings.rate_limit_enabled:
+            place = f"{settings.rate_limit_requests} requests per {settings.rate_limit_period} s and endpoint"
+            note = f"bulk senders have their own; try X-API-Key: {_BULK_KEY}" if self._offers_bulk() else ""
+            rows.append(("rate limits", place, note))
         rows.append(("logs", str(self._log("").parent), ""))
         return rows

@@ -12,12 +12,15 @@ import uvicorn
 from gateway.app import Wiring, build_app
 from gateway.coalesce import Coalescer, Limits
 from gateway.health import serving
+from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
 from services.kit.client import open_channel
 from services.kit.config import Settings, load_settings
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
+from services.kit.rate_limit_clients import Clients
+from services.kit.rate_limits import RateLimiter
 
 _log = get_logger(__name__)
 
@@ -58,6 +61,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         Limits(batch_bytes=settings.grpc_max_message_bytes // 4),
     )
     draining = asyncio.Event()
+    limiter = RateLimiter.build(settings)
     app = build_app(
         Wiring(
             backends=backends,
@@ -67,6 +71,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             version=_version(),
             max_body_bytes=settings.http_max_body_bytes,
             phone_number=settings.twilio_phone_number,
+            rate_limits=_rate_limits(settings, limiter),
         )
     )
     server = _Server(
@@ -97,6 +102,19 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         listener.close()
         for channel in channels:
             await channel.close(None)
+        if limiter is not None:
+            await limiter.close()
+
+
+def _rate_limits(settings: Settings, limiter: RateLimiter | None) -> RateLimits:
+    token = settings.gateway_token.get_secret_value() if settings.gateway_token else ""
+    if limiter is not None and not token:
+        _log.warning(
+            "gateway_token_not_set", effect="the services limit all callers of this gateway together"
+        )
+    return RateLimits(
+        limiter, Clients.build(settings), requests=settings.rate_limit_requests, gateway_token=token
+    )
 
 
 async def _drain(stop: asyncio.Event, draining: asyncio.Event, server: uvicorn.Server, grace: float) -> None:

@@ -125,6 +125,7 @@ class Message(_Shape):
     provider_message_id: str | None
     error_code: str | None
     error_message: str | None
+    transactional: bool
 
 
 class Messages(_Shape):

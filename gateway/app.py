@@ -1,11 +1,12 @@
 """Builds the HTTP application from what it is given; nothing is looked up, nothing happens on import."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway import openapi, problems, send
@@ -16,6 +17,8 @@ from gateway.events import EventRoutes
 from gateway.front import Front
 from gateway.health import HealthRoutes
 from gateway.messages import MessageRoutes
+from gateway.opt_outs import OptOutRoutes
+from gateway.rate_limits import Endpoints, RateLimits
 from gateway.requests import check_content_type
 from gateway.rpc import Backends
 from gateway.sms import SmsRoutes
@@ -40,6 +43,7 @@ class Wiring:
     version: str
     max_body_bytes: int
     phone_number: str | None = None
+    rate_limits: RateLimits = field(default_factory=RateLimits)
 
 
 def build_app(wiring: Wiring) -> ASGIApp:
@@ -53,25 +57,32 @@ def build_app(wiring: Wiring) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
     )
+    found: list[BaseRoute] = []
     for routes in (
         MessageRoutes(wiring.backends),
         ConversationRoutes(wiring.backends),
         EventRoutes(wiring.backends, wiring.draining),
         DispatchRoutes(wiring.backends),
+        OptOutRoutes(wiring.backends),
         WebhookRoutes(wiring.backends),
         SmsRoutes(wiring.backends, wiring.coalescer, wiring.phone_number),
         HealthRoutes(wiring.monitor, wiring.draining, wiring.version),
     ):
-        app.include_router(routes.router())
+        router = routes.router()
+        app.include_router(router)
+        found += router.routes
     openapi.install(app, {send.PATH: {"post": send.OPERATION}})
     app.add_exception_handler(PosthouseError, _on_typed)
     app.add_exception_handler(RequestValidationError, _on_shape)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_fault)
+    direct: dict[tuple[str, str], ASGIApp] = {("POST", send.PATH): send.SendRoute(wiring.coalescer)}
     return Front(
         app,
-        direct={("POST", send.PATH): send.SendRoute(wiring.coalescer)},
+        direct=direct,
         max_body_bytes=wiring.max_body_bytes,
+        rate_limits=wiring.rate_limits,
+        endpoints=Endpoints(direct, found),
     )
 
 

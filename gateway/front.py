@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, body limit, metrics, and a problem for whatever slipped through."""
+"""The outermost layer: request ids, limits, metrics, and a problem for whatever slipped through."""
 
 import time
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import identity, problems
+from gateway.rate_limits import Endpoints, RateLimits
 from services.kit import metrics
 from services.kit.logs import get_logger
 
@@ -28,11 +29,19 @@ class Front:
     """Wraps the whole application; paths in `direct` (method and path) bypass its router."""
 
     def __init__(
-        self, app: ASGIApp, *, direct: Mapping[tuple[str, str], ASGIApp], max_body_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        direct: Mapping[tuple[str, str], ASGIApp],
+        max_body_bytes: int,
+        rate_limits: RateLimits,
+        endpoints: Endpoints,
     ) -> None:
         self._app = app
         self._direct = dict(direct)
         self._max_body_bytes = max_body_bytes
+        self._rate_limits = rate_limits
+        self._endpoints = endpoints
         self._timers: dict[tuple[str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,8 +52,13 @@ class Front:
         exchange = _Exchange(scope, receive, send, self._max_body_bytes)
         direct = self._direct.get((scope["method"], scope["path"]))
         try:
-            exchange.check_length()
-            await (direct or self._app)(scope, exchange.receive, exchange.send)
+            admission = await self._rate_limits.admit(scope, self._endpoints)
+            exchange.headers += admission.headers
+            if admission.problem is None:
+                exchange.check_length()
+                await (direct or self._app)(scope, exchange.receive, exchange.send)
+            else:
+                await exchange.fail(admission.problem)
         except HTTPException as error:
             await exchange.fail(problems.from_http(error))
         except Exception:  # noqa: BLE001 - the last line of defence of a request
@@ -80,7 +94,7 @@ class _Exchange:
             elif name == b"content-length" and value.isdigit():
                 self._length = int(value[:20])
         self.request_id = identity.request_id(given)
-        self._header = (b"x-request-id", self.request_id.encode("ascii"))
+        self.headers = [(b"x-request-id", self.request_id.encode("ascii"))]
         scope.setdefault("state", {})["request_id"] = self.request_id
 
     def check_length(self) -> None:
@@ -98,10 +112,10 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the answer, with the request's id."""
+        """Pass on the answer, with the request's id and where its limit stands."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), self._header]
+            message["headers"] = [*message.get("headers", ()), *self.headers]
         await self._send(message)
 
     async def fail(self, problem: problems.Problem) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from services.kit.errors import UnauthenticatedError
 from services.kit.ids import new_id
@@ -34,6 +35,14 @@ def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
     return tuple(found)
 
 
+def caller(scope: Scope) -> Metadata:
+    """Return what the services are told of a request's caller: its credentials, and its address.
+
+    The address goes along only with the gateway's own token, without which no service would believe it.
+    """
+    return (*credentials(scope["headers"]), *scope["state"].get("forwarded", ()))
+
+
 def call_metadata(request: Request) -> Metadata:
     """Return the metadata of the calls made on behalf of a request."""
-    return (("x-request-id", request.state.request_id), *credentials(request.scope["headers"]))
+    return (("x-request-id", request.state.request_id), *caller(request.scope))

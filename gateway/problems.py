@@ -45,9 +45,11 @@ _TITLES = {
     "INVALID_FIELD": "The request is not valid",
     "INVALID_PAGE_TOKEN": "The page token is not valid",
     "OVERLOADED": "Too much work is waiting",
+    "RATE_LIMITED": "A rate limit is used up",
     "DEPENDENCY_UNAVAILABLE": "A dependency does not answer",
     "IDEMPOTENCY_KEY_REUSED": "The idempotency key was used with another payload",
     "IDEMPOTENCY_KEY_IN_PROGRESS": "The first request with this idempotency key is still running",
+    "OPTED_OUT": "The recipient has opted out",
     "INTERNAL": "Posthouse failed",
 }
 

@@ -97,6 +97,7 @@ def message(item: message_pb2.Message) -> Json:
         "provider_message_id": item.provider_message_id or None,
         "error_code": item.error_code or None,
         "error_message": item.error_message or None,
+        "transactional": item.transactional,
     }
 
 

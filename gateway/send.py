@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway import problems, render, requests
 from gateway.coalesce import Coalescer
-from gateway.identity import Metadata, credentials
+from gateway.identity import Metadata, caller
 from gateway.schemas import SendRequest
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import PosthouseError
@@ -32,13 +32,13 @@ class SendRoute:
             body = await _read(receive)
             if body is None:
                 return
-            key, content_type, caller = _headers(scope)
+            key, content_type, sent_by = _headers(scope)
             requests.check_content_type(content_type)
             request = requests.send_request(
                 SendRequest.model_validate_json(body), requests.idempotency_key(key)
             )
             message = await self._coalescer.send(
-                request, size=len(body), caller=caller, request_id=scope["state"]["request_id"]
+                request, size=len(body), caller=sent_by, request_id=scope["state"]["request_id"]
             )
         except ValidationError as error:
             problem = problems.from_validation(error.errors(include_url=False, include_input=False))
@@ -85,7 +85,7 @@ def _headers(scope: Scope) -> tuple[str | None, bytes | None, Metadata]:
             key = value.decode("latin-1")
         elif name == b"content-type":
             content_type = value
-    return key, content_type, credentials(headers)
+    return key, content_type, caller(scope)
 
 
 # The route is not FastAPI's, so its documentation is written by hand.

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from gateway import answers, render, requests, schemas
 from gateway.coalesce import Coalescer
-from gateway.identity import credentials
+from gateway.identity import caller
 from gateway.routing import documented, router
 from gateway.rpc import Backends, call
 from posthouse.v1 import conversation_pb2, message_pb2
@@ -56,7 +56,7 @@ class SmsRoutes:
                 request_id=key,
             ),
             size=len(body.body),
-            caller=credentials(request.scope["headers"]),
+            caller=caller(request.scope),
             request_id=request.state.request_id,
         )
         headers = {"idempotent-replayed": "true"} if message.replayed else None

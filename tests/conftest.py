@@ -76,5 +76,7 @@ def settings(database_url: str, nats_url: str, tmp_path: Path) -> Settings:
             "simulator_path": tmp_path / "simulator.db",
             "webhook_base_url": f"http://127.0.0.1:{http_port}",
             "log_level": "warning",
+            # Tests of other things send as much as they need.
+            "rate_limit_enabled": False,
         }
     )

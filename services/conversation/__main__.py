@@ -9,6 +9,9 @@ from services.kit.config import Settings, load_settings
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
+from services.kit.rate_limit_clients import Clients
+from services.kit.rate_limit_interceptor import RateLimitInterceptor
+from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
 from services.ledger.database import Database
 
@@ -23,7 +26,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         timeout=settings.database_timeout,
         name="conversation",
     )
-    server = RpcServer(settings, settings.grpc_port + 1, "posthouse.v1.ConversationService")
+    limiter = RateLimiter.build(settings)
+    server = RpcServer(
+        settings,
+        settings.grpc_port + 1,
+        "posthouse.v1.ConversationService",
+        interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
+    )
     pb_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(database), server.server)
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
     await server.start()
@@ -37,6 +46,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             await watch
         await server.stop()
         await database.close()
+        if limiter is not None:
+            await limiter.close()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import Lanes
 from services.dispatch.ownership import Ownership
+from services.dispatch.refusing import Refuser
 from services.dispatch.retry import RetryPolicy
 from services.dispatch.routing import Router
 from services.dispatch.sending import Postman
@@ -20,6 +21,9 @@ from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
+from services.kit.rate_limit_clients import Clients
+from services.kit.rate_limit_interceptor import RateLimitInterceptor
+from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
 from services.ledger.database import Database
 from services.ledger.relay import Relay
@@ -54,13 +58,22 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         ownership,
         Postman(router, providers, policy),
         settler,
-        Inquirer(database, relay, settler, router, providers),
+        Inquirer(
+            database, relay, settler, router, providers, max_attempts=settings.dispatch_max_attempts
+        ),
+        Refuser(database, relay, republish_after=settings.outbox_republish_after),
         concurrency=settings.dispatch_concurrency,
         lease=settings.dispatch_lease,
         republish_after=settings.outbox_republish_after,
         faults=FaultPoints(settings.fault_points),
     )
-    server = RpcServer(settings, settings.grpc_port + 2, "posthouse.v1.DispatchService")
+    limiter = RateLimiter.build(settings)
+    server = RpcServer(
+        settings,
+        settings.grpc_port + 2,
+        "posthouse.v1.DispatchService",
+        interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
+    )
     pb_grpc.add_DispatchServiceServicer_to_server(
         DispatchServicer(database, settings.routing, providers, SimulatorControl(providers.get("simulator"))),
         server.server,
@@ -101,6 +114,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             await provider.close()
         await bus.close()
         await database.close()
+        if limiter is not None:
+            await limiter.close()
 
 
 if __name__ == "__main__":

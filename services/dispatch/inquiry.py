@@ -1,6 +1,7 @@
 """Asks providers what became of messages whose outcome is unknown."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from services.dispatch.publish import orphan_announcement
 from services.dispatch.retry import Route
@@ -32,12 +33,15 @@ class Inquirer:
         settler: Settler,
         router: Router,
         providers: Mapping[str, Provider],
+        *,
+        max_attempts: int,
     ) -> None:
         self._database = database
         self._relay = relay
         self._settler = settler
         self._router = router
         self._providers = providers
+        self._max_attempts = max_attempts
 
     async def adopt(self, outbox_ids: Sequence[str], *, owner: int, own: Sequence[str]) -> None:
         """Mark what a dead dispatcher left under way in our envelopes as UNKNOWN, to be asked for later."""
@@ -58,14 +62,22 @@ class Inquirer:
     async def ask(self, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:
         """Ask about every message of the envelopes that is still UNKNOWN; settle what is answered."""
         async with self._database.hot() as connection:
-            messages, taken, asked = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
+            messages, taken = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
         settlements = await self._inquire(messages)
-        done = len(settlements) == len(messages) or asked >= _MAX_INQUIRIES
-        await self._settler.settle(messages, settlements, settled_outbox_ids=taken if done else ())
-        if not done:
+        settled = {settlement.id for settlement in settlements}
+        unanswered = {message.outbox_id for message in messages if message.id not in settled}
+        again = {
+            outbox_id: asked
+            for outbox_id, asked in taken.items()
+            if outbox_id in unanswered and asked < _MAX_INQUIRIES
+        }
+        closed = [outbox_id for outbox_id in taken if outbox_id not in again]
+        await self._settler.settle(messages, settlements, settled_outbox_ids=closed)
+        for asked in sorted(set(again.values())):
             delay = min(self._router.longest_inquiry_delay * 2.0**asked, _LONGEST_DELAY)
+            later = [outbox_id for outbox_id, times in again.items() if times == asked]
             async with self._database.hot() as connection:
-                await postpone(connection, taken, owner=owner, delay=delay)
+                await postpone(connection, later, owner=owner, delay=delay)
 
     async def _inquire(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
         settlements = []
@@ -78,7 +90,7 @@ class Inquirer:
                 for message, result in zip(open_messages, results, strict=True):
                     answers[message.id].append((route, result))
             for message in open_messages:
-                settlement = verdict(message, answers[message.id])
+                settlement = verdict(message, answers[message.id], max_attempts=self._max_attempts)
                 if settlement is not None:
                     settlements.append(settlement)
         return settlements
@@ -91,39 +103,46 @@ class Inquirer:
             return [CannotTell()] * len(messages)
 
 
-def verdict(message: ClaimedMessage, answers: Sequence[tuple[Route, LookupResult]]) -> Settlement | None:
+def verdict(
+    message: ClaimedMessage, answers: Sequence[tuple[Route, LookupResult]], *, max_attempts: int
+) -> Settlement | None:
     """Return what the answers of all candidate providers settle; None when they leave it open.
 
-    Found by one: it was sent. Absent from all: it was not, and is sent again.
+    Found by one: it was sent. Absent from all: it was not, and is sent again if it has attempts left.
     """
     for route, answer in answers:
         if isinstance(answer, Found):
-            return _settlement(message, route, provider_message_id=answer.provider_message_id)
-    if answers and all(isinstance(answer, Absent) for _, answer in answers):
-        return _settlement(message, answers[0][0])
-    return None
+            return replace(
+                _settlement(message, route),
+                state="sent",
+                outcome="accepted",
+                event="sent",
+                provider_message_id=answer.provider_message_id or None,
+                error_message="the provider has it, as an inquiry found",
+            )
+    if not answers or not all(isinstance(answer, Absent) for _, answer in answers):
+        return None
+    # The attempt stays unknown: that is why there is another one.
+    absent = replace(
+        _settlement(message, answers[0][0]),
+        error_code="absent",
+        error_message="the provider has proved its absence",
+    )
+    if message.attempt >= max_attempts:
+        return replace(absent, state="failed", event="failed", dead_reason="attempts_exhausted")
+    return replace(absent, state="pending", event="retrying", delay=0.0)
 
 
-def _settlement(
-    message: ClaimedMessage, route: Route, *, provider_message_id: str | None = None
-) -> Settlement:
-    found = provider_message_id is not None
+def _settlement(message: ClaimedMessage, route: Route) -> Settlement:
     return Settlement(
         id=message.id,
         attempt=message.attempt,
         channel=message.channel,
         priority=message.priority,
-        state="sent" if found else "pending",
-        # The attempt of a message that is sent again stays unknown: that is why there is another one.
-        outcome="accepted" if found else "unknown",
-        event="sent" if found else "retrying",
+        state="unknown",
+        outcome="unknown",
+        event="unknown",
         start_time=message.attempt_time,
         provider=route.provider,
-        provider_message_id=provider_message_id,
-        error_code=None if found else "absent",
-        error_message="the provider has it, as an inquiry found"
-        if found
-        else "the provider has proved its absence",
         route_reason=route.reason,
-        delay=None if found else 0.0,
     )

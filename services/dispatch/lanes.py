@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -39,6 +40,9 @@ _TURNS: Final = (
     ("inquiry", "high", "normal", "low"),
 )
 
+# One bad id would fail the claim of all that it is claimed with.
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 _FETCH = 64
 _FETCH_WAIT = 2.0
 _ACK_WAIT = 30.0
@@ -51,8 +55,6 @@ class Work:
     lane: str
     envelope: event_pb.DispatchEnvelope
     message: Msg
-    # The sweeper has published it, so a dispatcher may have died over it.
-    swept: bool
 
 
 class Lanes:
@@ -138,18 +140,26 @@ class Lanes:
             await subscription.consumer_info()  # raises when the server has lost the consumer with its store
             return
         for message in messages:
-            self._put(lane, message)
+            envelope = _read(message.data)
+            if envelope is None:
+                # Nothing of ours: the outbox row, if there is one, will be published again.
+                _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
+                with contextlib.suppress(*BUS_ERRORS):
+                    await message.term()
+            else:
+                self._put(lane, envelope, message)
 
-    def _put(self, lane: str, message: Msg) -> None:
-        envelope = event_pb.DispatchEnvelope()
-        try:
-            envelope.ParseFromString(message.data)
-        except DecodeError:
-            # Nothing of ours: the outbox row, if there is one, will be published again.
-            _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
-            asyncio.get_running_loop().create_task(message.term())
-            return
-        swept = ":" in (message.headers or {}).get("Nats-Msg-Id", "")
-        self._waiting[lane].append(Work(lane, envelope, message, swept))
+    def _put(self, lane: str, envelope: event_pb.DispatchEnvelope, message: Msg) -> None:
+        self._waiting[lane].append(Work(lane, envelope, message))
         self._sizes[lane] += len(envelope.message_ids)
         self._filled.set()
+
+
+def _read(payload: bytes) -> event_pb.DispatchEnvelope | None:
+    """Return the envelope in a payload; None when it is none, or names no outbox row."""
+    envelope = event_pb.DispatchEnvelope()
+    try:
+        envelope.ParseFromString(payload)
+    except DecodeError:
+        return None
+    return envelope if _UUID.fullmatch(envelope.outbox_id) else None

@@ -6,6 +6,7 @@ from posthouse.v1 import event_pb2 as event_pb
 from services.ledger.claims import ClaimedMessage, Orphan
 from services.ledger.event_batches import make_event, make_timestamp
 from services.ledger.outcomes import Settled, Settlement
+from services.ledger.refusals import RefusedMessage
 from services.ledger.relay import Announcement
 
 
@@ -27,6 +28,28 @@ def claim_announcement(event_outbox_id: str, claimed: Sequence[ClaimedMessage]) 
                 attempt_number=message.attempt,
             )
             for message in claimed
+        ],
+    )
+
+
+def refusal_announcement(event_outbox_id: str, refused: Sequence[RefusedMessage]) -> Announcement:
+    """Return the `failed` events of messages that were given up without an attempt."""
+    return Announcement(
+        [event_outbox_id],
+        lambda: [
+            make_event(
+                message_id=message.id,
+                sequence=message.event_count,
+                type="failed",
+                create_time=make_timestamp(message.create_time),
+                conversation_id=message.conversation_id,
+                channel=message.channel,
+                direction="outbound",
+                sender=message.sender,
+                recipient=message.recipient,
+                error_code=message.error_code,
+            )
+            for message in refused
         ],
     )
 
@@ -70,7 +93,7 @@ def settled_announcement(
                 make_event(
                     message_id=done.id,
                     sequence=done.sequence,
-                    type=settlement.event,
+                    type=settlement.event if done.moved else "receipt",
                     create_time=make_timestamp(done.create_time),
                     conversation_id=message.conversation_id,
                     channel=message.channel,

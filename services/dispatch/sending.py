@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from services.dispatch.retry import RetryPolicy, Route, expiry_of, settlement_of, unsent
 from services.dispatch.routing import Router
@@ -24,16 +25,17 @@ class Postman:
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
 
     async def send(
-        self, messages: Sequence[ClaimedMessage]
+        self, messages: Sequence[ClaimedMessage], *, may_send: Callable[[], bool]
     ) -> AsyncIterator[tuple[Sequence[ClaimedMessage], list[Settlement]]]:
-        """Send messages and yield them with their settlements, a provider's batch at a time."""
+        """Send messages and yield them with their settlements, a provider's batch at a time.
+
+        Before each batch `may_send` is asked; when it says no, the rest is left alone.
+        """
         routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
         hopeless: list[Settlement] = []
         for message in messages:
             route = self._router.choose(message)
-            if message.expired:
-                hopeless.append(expiry_of(message))
-            elif route is None:
+            if route is None:
                 hopeless.append(
                     unsent(message, "no_route", f"no provider carries {message.channel}", "no_route")
                 )
@@ -44,7 +46,17 @@ class Postman:
         for name, pairs in routed.items():
             provider = self._providers[name]
             for start in range(0, len(pairs), provider.batch_size):
+                now = datetime.now(UTC)
                 batch = pairs[start : start + provider.batch_size]
+                # Batches before this one may have kept some waiting past their time.
+                late = [message for message, _ in batch if _is_late(message, now)]
+                if late:
+                    yield late, [expiry_of(message) for message in late]
+                    batch = [pair for pair in batch if not _is_late(pair[0], now)]
+                if not batch:
+                    continue
+                if not may_send():
+                    return
                 chunk = [message for message, _ in batch]
                 outcomes = await _send(provider, chunk)
                 yield (
@@ -54,6 +66,10 @@ class Postman:
                         for (message, route), outcome in zip(batch, outcomes, strict=True)
                     ],
                 )
+
+
+def _is_late(message: ClaimedMessage, now: datetime) -> bool:
+    return message.expire_time is not None and message.expire_time <= now
 
 
 def outbound(message: ClaimedMessage) -> OutboundMessage:
@@ -68,6 +84,7 @@ def outbound(message: ClaimedMessage) -> OutboundMessage:
         subject=message.subject or "",
         html=message.html or "",
         attachments=message.attachments or (),
+        attempt_time=message.attempt_time,
     )
 
 

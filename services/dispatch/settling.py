@@ -1,5 +1,6 @@
 """Records how attempts ended: one transaction, then the news and the counts of it."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +9,16 @@ from services.kit import metrics
 from services.kit.ids import new_id
 from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
+from services.ledger.opt_outs import (
+    OPTED_OUT_CODES,
+    ConsentEntry,
+    Recorded,
+    count_consent,
+    record_consent,
+)
 from services.ledger.outcomes import Settled, Settlement, settle
 from services.ledger.relay import Relay
+from services.ledger.threading import family_of
 
 
 class Settler:
@@ -34,7 +43,13 @@ class Settler:
         if not settlements and not settled_outbox_ids:
             return
         event_outbox_id = new_id()
-        async with self._database.hot() as connection:
+        recorded: list[Recorded] = []
+        opt_outs = _opt_outs(messages, settlements)
+        async with contextlib.AsyncExitStack() as transaction:
+            connection = await transaction.enter_async_context(self._database.hot())
+            # A lone statement is a transaction of its own.
+            if opt_outs:
+                await transaction.enter_async_context(connection.transaction())
             settled = await settle(
                 connection,
                 settlements,
@@ -42,12 +57,33 @@ class Settler:
                 event_outbox_id=event_outbox_id,
                 republish_after=self._republish_after,
             )
+            if opt_outs:
+                recorded = await record_consent(connection, opt_outs)
+        count_consent(recorded)
         by_id = {settlement.id: settlement for settlement in settlements}
         if settled:
             self._relay.announce(
                 settled_announcement(event_outbox_id, {m.id: m for m in messages}, by_id, settled)
             )
         _count(by_id, settled)
+
+
+def _opt_outs(messages: Sequence[ClaimedMessage], settlements: Sequence[Settlement]) -> list[ConsentEntry]:
+    """Return the opt-outs that providers have refused messages for."""
+    refused = {s.id: s for s in settlements if s.outcome == "rejected" and s.error_code in OPTED_OUT_CODES}
+    return [
+        ConsentEntry(
+            sender=message.sender,
+            recipient=message.recipient,
+            family=family_of(message.channel),
+            change="opted_out",
+            source="provider",
+            reason=f"{refused[message.id].provider} refused with error {refused[message.id].error_code}",
+            message_id=message.id,
+        )
+        for message in (messages if refused else ())
+        if message.id in refused
+    ]
 
 
 def _count(settlements: Mapping[str, Settlement], settled: Sequence[Settled]) -> None:

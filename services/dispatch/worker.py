@@ -1,12 +1,13 @@
 """The dispatcher: claim, send, settle. PostgreSQL owns the work; the broker only says that there is some."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import Lanes, Work
 from services.dispatch.ownership import Ownership
 from services.dispatch.publish import claim_announcement
+from services.dispatch.refusing import Refuser
 from services.dispatch.sending import Postman
 from services.dispatch.settling import Settler
 from services.kit.bus import BUS_ERRORS
@@ -37,6 +38,7 @@ class Dispatcher:
         postman: Postman,
         settler: Settler,
         inquirer: Inquirer,
+        refuser: Refuser,
         *,
         concurrency: int,
         lease: float,
@@ -51,6 +53,7 @@ class Dispatcher:
         self._postman = postman
         self._settler = settler
         self._inquirer = inquirer
+        self._refuser = refuser
         self._concurrency = concurrency
         self._lease = lease
         self._republish_after = republish_after
@@ -129,35 +132,48 @@ class Dispatcher:
         # From here on the claim in PostgreSQL stands for the work; the broker has done its part.
         await self._ack(work)
         self._faults.reach("dispatch.after_ack")
-        swept = {item.envelope.outbox_id for item in work if item.swept}.intersection(taken)
-        if swept:
-            await self._inquirer.adopt(sorted(swept), owner=owner, own=[message.id for message in claimed])
+        abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
+        if abandoned:
+            await self._inquirer.adopt(abandoned, owner=owner, own=[message.id for message in claimed])
+        size = sum(len(item.envelope.message_ids) for item in work if item.envelope.outbox_id in taken)
+        if len(claimed) < size:
+            await self._until_done(lambda: self._refuser.refuse(list(taken), owner=owner))
         if claimed:
             self._relay.announce(claim_announcement(event_outbox_id, claimed))
-            if not self._ownership.holds(owner):
-                _log.warning("claim_abandoned", messages=len(claimed))
-                return
-        await self._send(claimed, taken)
+            await self._until_done(lambda: self._refuser.note_overrides(claimed))
+        await self._send(claimed, list(taken), owner)
 
-    async def _send(self, claimed: Sequence[ClaimedMessage], outbox_ids: Sequence[str]) -> None:
-        """Send what was claimed and settle it batch by batch; envelopes close with the last one."""
+    async def _send(self, claimed: Sequence[ClaimedMessage], outbox_ids: Sequence[str], owner: int) -> None:
+        """Send what was claimed and settle it batch by batch; envelopes close with the last one.
+
+        Once our lock is lost, others take over what is not sent yet, so we must not send it.
+        """
         open_count = len(claimed)
         self._faults.reach("dispatch.before_send")
-        async for messages, settlements in self._postman.send(claimed):
+        async for messages, settlements in self._postman.send(
+            claimed, may_send=lambda: self._ownership.holds(owner)
+        ):
             open_count -= len(settlements)
             self._faults.reach("dispatch.after_send")
             await self._settle(messages, settlements, () if open_count else outbox_ids)
             self._faults.reach("dispatch.after_settle")
         if not claimed:
             await self._settle((), (), outbox_ids)
+        elif open_count:
+            _log.warning("claim_abandoned", messages=open_count)
 
     async def _settle(
         self, messages: Sequence[ClaimedMessage], settlements: Sequence[Settlement], outbox_ids: Sequence[str]
     ) -> None:
         """Settle, however long the database stays away: what was sent must not be forgotten."""
+        await self._until_done(
+            lambda: self._settler.settle(messages, settlements, settled_outbox_ids=outbox_ids)
+        )
+
+    async def _until_done(self, act: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self._settler.settle(messages, settlements, settled_outbox_ids=outbox_ids)
+                await act()
             except UnavailableError:
                 await asyncio.sleep(_SETTLE_RETRY)
             else:

@@ -81,6 +81,7 @@ class Bus:
         self._config = config
         self._client = Client()
         self._connector: asyncio.Task[None] | None = None
+        self._restorer: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._on_ready: list[Callable[[], None]] = []
         self.jetstream: JetStreamContext
@@ -95,10 +96,11 @@ class Bus:
 
     async def close(self) -> None:
         """Flush what was published and close."""
-        if self._connector is not None:
-            self._connector.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connector
+        for task in (self._connector, self._restorer):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         if self._client.is_connected:
             with contextlib.suppress(*BUS_ERRORS):
                 await asyncio.wait_for(self._client.flush(), 2)
@@ -121,12 +123,20 @@ class Bus:
         """
         if not self.connected:
             raise nats.errors.ConnectionClosedError
-        await self.jetstream.publish(
-            subject,
-            payload,
-            timeout=_PUBLISH_TIMEOUT,
-            headers={"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"},
-        )
+        try:
+            await self.jetstream.publish(
+                subject,
+                payload,
+                timeout=_PUBLISH_TIMEOUT,
+                headers={"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"},
+            )
+        except nats.js.errors.NoStreamResponseError:
+            # Somebody has deleted the streams under a living server: no reconnection will follow.
+            if self._ready.is_set():
+                _log.warning("bus_streams_gone", subject=subject)
+                self._ready.clear()
+                self._restorer = asyncio.create_task(self._ensure_streams(), name="bus-streams")
+            raise
 
     async def _connect(self) -> None:
         await self._client.connect(

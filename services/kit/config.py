@@ -5,15 +5,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.kit.bulk_limits import parse_bulk_limits
+from services.kit.networks import parse_networks
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class WrongSettingError(ValueError):
+    """A setting that only its user can judge is wrong. The text begins with its name."""
 
 
 def _world(name: str) -> AliasChoices:
     """Return the alias of a setting whose name the world knows; it carries no prefix."""
     return AliasChoices(name, name.lower())
+
+
+def _checked_networks(text: str) -> str:
+    parse_networks(text)
+    return text
+
+
+def _checked_bulk_limits(secret: SecretStr) -> SecretStr:
+    parse_bulk_limits(secret.get_secret_value())
+    return secret
 
 
 class Settings(BaseSettings):
@@ -116,6 +133,57 @@ class Settings(BaseSettings):
         description="Places where the process kills itself, for tests of recovery: `message.after_commit@3`.",
     )
 
+    rate_limit_enabled: bool = Field(
+        default=True,
+        validation_alias=_world("RATE_LIMIT_ENABLED"),
+        description="Limit how much callers may do.",
+    )
+    rate_limit_requests: int = Field(
+        default=100,
+        ge=1,
+        le=2**31 - 1,
+        validation_alias=_world("RATE_LIMIT_REQUESTS"),
+        description="Requests to each endpoint, and messages in all, that a client may send in a period.",
+    )
+    rate_limit_period: int = Field(
+        default=60,
+        ge=1,
+        le=86400,
+        validation_alias=_world("RATE_LIMIT_PERIOD"),
+        description="Seconds of the sliding window.",
+    )
+    rate_limit_storage: str = Field(
+        default="memory://",
+        pattern="^(memory://|rediss?://.+)$",
+        validation_alias=_world("RATE_LIMIT_STORAGE"),
+        description="Where the counts are: memory:// (each process its own) or redis://host:6379/0 (shared).",
+    )
+    rate_limit_sender_requests: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Messages from one sender in a period; default RATE_LIMIT_REQUESTS.",
+    )
+    rate_limit_ip_requests: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Messages from one network address in a period; default RATE_LIMIT_REQUESTS.",
+    )
+    rate_limit_bulk: Annotated[SecretStr, AfterValidator(_checked_bulk_limits)] = Field(
+        default=SecretStr(""),
+        description=(
+            "Limits of bulk senders as `who=requests`: an API key, sha256:digest, prefix*, network or *."
+        ),
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_checked_networks)] = Field(
+        default="", description="Networks of proxies whose X-Forwarded-For is believed: `10.0.0.0/8 ::1`."
+    )
+    gateway_token: SecretStr | None = Field(
+        default=None,
+        description="What the gateway proves itself to the services with. `posthouse up` makes one.",
+    )
+
     simulator_secret: SecretStr | None = Field(
         default=None, description="Key that signs the simulator's webhooks. `posthouse up` makes one."
     )
@@ -125,10 +193,78 @@ class Settings(BaseSettings):
     simulator_profile: str = Field(
         default="", description="Behaviour of the simulator as JSON: a SimulatorProfile, or a list of them."
     )
+    twilio_account_sid: str | None = Field(
+        default=None,
+        pattern="^[A-Za-z0-9]{1,64}$",
+        validation_alias=_world("TWILIO_ACCOUNT_SID"),
+        description="Account that messages are sent with when a route uses twilio.",
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=_world("TWILIO_AUTH_TOKEN"),
+        description="Auth token of that account; it signs Twilio's webhooks, and setting it enables them.",
+    )
+    twilio_api_key: str | None = Field(
+        default=None,
+        validation_alias=_world("TWILIO_API_KEY"),
+        description="SID of an API key to send with in place of the auth token.",
+    )
+    twilio_api_secret: SecretStr | None = Field(
+        default=None, validation_alias=_world("TWILIO_API_SECRET"), description="Secret of that API key."
+    )
+    twilio_messaging_service_sid: str | None = Field(
+        default=None,
+        validation_alias=_world("TWILIO_MESSAGING_SERVICE_SID"),
+        description="Messaging service to send with; its sender pool must hold the senders used.",
+    )
+    twilio_webhook_key: SecretStr | None = Field(
+        default=None, description="Shared key of webhooks that Twilio signs with HMAC-SHA256."
+    )
+    twilio_base_url: str = Field(
+        default="https://api.twilio.com",
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="Address of Twilio's API, for a region: https://api.dublin.ie1.twilio.com.",
+    )
+    twilio_timeout: float = Field(
+        default=20.0, gt=0, le=300, description="Seconds a request to Twilio may take."
+    )
+    twilio_concurrency: int = Field(
+        default=40, ge=1, le=100, description="Requests to Twilio a dispatcher has under way at most."
+    )
     twilio_phone_number: str | None = Field(
         default=None,
         validation_alias=_world("TWILIO_PHONE_NUMBER"),
         description="Number that POST /sms/send sends from.",
+    )
+    sendgrid_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=_world("SENDGRID_API_KEY"),
+        description="API key with the permission to send mail, for routes that use sendgrid.",
+    )
+    sendgrid_webhook_public_key: str = Field(
+        default="",
+        validation_alias=_world("SENDGRID_WEBHOOK_PUBLIC_KEY"),
+        description="Verification key of SendGrid's Event Webhook in base64; setting it enables the webhook.",
+    )
+    sendgrid_inbound_token: SecretStr | None = Field(
+        default=None,
+        description="Secret in the address of SendGrid's Inbound Parse, `?token=`; setting it enables that.",
+    )
+    sendgrid_base_url: str = Field(
+        default="https://api.sendgrid.com",
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="Address of SendGrid's API, for a region: https://api.eu.sendgrid.com.",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=_world("SMTP_URL"),
+        description="Server for routes that use smtp: smtp://user:password@host:587, or smtps://.",
+    )
+    smtp_connections: int = Field(
+        default=4, ge=1, le=50, description="Connections to the SMTP server a dispatcher has at most."
+    )
+    smtp_allow_plaintext: bool = Field(
+        default=False, description="Allow SMTP_URL to have tls=none for a host beyond loopback."
     )
     webhook_base_url: str = Field(
         default="http://127.0.0.1:8000", description="Public address of the gateway, as providers call it."

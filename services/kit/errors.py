@@ -15,6 +15,14 @@ class Violation:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One limit that is used up: whose it is, and what it says."""
+
+    subject: str
+    description: str
+
+
 class PosthouseError(Exception):
     """Base of all errors that callers see. The text is for people, the reason for programs."""
 
@@ -28,12 +36,14 @@ class PosthouseError(Exception):
         reason: str | None = None,
         violations: Sequence[Violation] = (),
         retry_after: float | None = None,
+        quotas: Sequence[QuotaViolation] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason or type(self).reason
         self.violations = tuple(violations)
         self.retry_after = retry_after
+        self.quotas = tuple(quotas)
 
 
 class InvalidRequestError(PosthouseError):
@@ -75,10 +85,17 @@ class InProgressError(PosthouseError):
 
 
 class OverloadedError(PosthouseError):
-    """A bounded queue or a rate is used up."""
+    """A bounded queue is used up."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
+
+
+class RateLimitedError(PosthouseError):
+    """A rate of the caller, a sender or an address is used up."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "RATE_LIMITED"
 
 
 class UnavailableError(PosthouseError):

@@ -27,6 +27,8 @@ class HealthMonitor:
         self._timeout = timeout
         self.states: dict[str, bool] = dict.fromkeys(self._required, False)
         self.healthy = False
+        # Checks that were late and have not noticed yet that they were cancelled.
+        self._late: dict[str, asyncio.Future[bool]] = {}
 
     async def run(self) -> None:
         """Check for ever; cancel to stop."""
@@ -37,7 +39,7 @@ class HealthMonitor:
     async def check(self) -> bool:
         """Run every check once and report a change."""
         names = list(self._required)
-        results = await asyncio.gather(*(self._passes(self._required[name]) for name in names))
+        results = await asyncio.gather(*(self._passes(name) for name in names))
         for name, passed in zip(names, results, strict=True):
             if passed != self.states[name]:
                 _log.log(20 if passed else 30, "dependency_changed", dependency=name, answers=passed)
@@ -48,8 +50,25 @@ class HealthMonitor:
             await self._on_change(healthy)
         return healthy
 
-    async def _passes(self, check: Check) -> bool:
-        try:
-            return await asyncio.wait_for(check(), self._timeout)
-        except Exception:  # noqa: BLE001 - whatever it raises, the dependency does not answer
+    async def _passes(self, name: str) -> bool:
+        # Never waited for: a cancelled query ends only when a server that hangs comes back to life.
+        late = self._late.get(name)
+        if late is not None and not late.done():
             return False
+        check = asyncio.ensure_future(self._required[name]())
+        try:
+            done, _ = await asyncio.wait((check,), timeout=self._timeout)
+        except asyncio.CancelledError:
+            check.cancel()
+            raise
+        if not done:
+            check.cancel()
+            check.add_done_callback(_forget)
+            self._late[name] = check
+            return False
+        return not check.cancelled() and check.exception() is None and check.result()
+
+
+def _forget(check: "asyncio.Future[bool]") -> None:
+    if not check.cancelled():
+        check.exception()  # looked at, so that nobody complains that it never was

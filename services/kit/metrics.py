@@ -19,6 +19,10 @@ WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider
 ATTEMPTS = Counter(
     "dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"]
 )
+RATE_LIMITED = Counter("rate_limited_total", "Hits refused by a rate limit, by what is limited.", ["scope"])
+RATE_LIMIT_UNCHECKED = Counter(
+    "rate_limit_unchecked_total", "Hits that passed unchecked since the storage of the counts was away."
+)
 COMMIT_BATCH = Histogram(
     "intake_commit_batch_size",
     "Items that shared a transaction of intake.",

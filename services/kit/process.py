@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from services.kit.config import Settings
+from services.kit.config import Settings, WrongSettingError
 from services.kit.logs import configure_logging, get_logger
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
@@ -34,6 +34,8 @@ async def _supervise(name: str, main: Main, settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         await main(settings, stop)
+    except WrongSettingError as error:
+        sys.exit(f"posthouse: wrong setting {error}")
     except OSError as error:
         log.error("process_failed", error=str(error))  # noqa: TRY400 - the text says it all: an address in use, …
         sys.exit(f"posthouse {name}: {error}")

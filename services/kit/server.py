@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from services.kit import metrics
 from services.kit.config import Settings
-from services.kit.errors import PosthouseError
+from services.kit.errors import NotImplementedYetError, PosthouseError
 from services.kit.logs import get_logger
 from services.kit.status import to_status
 
@@ -110,6 +110,8 @@ def _refusal_of(method: str, error: Exception) -> PosthouseError:
     """Return the error the caller is to see; what is no typed error is logged and hidden."""
     if isinstance(error, PosthouseError):
         return error
+    if isinstance(error, NotImplementedError):  # what a servicer has not overridden
+        return NotImplementedYetError(f"{method} is not implemented yet")
     _log.error("call_failed", method=method, exc_info=error)
     return PosthouseError("internal error")
 
@@ -121,13 +123,21 @@ async def _abort(error: PosthouseError, context: Any) -> None:
 class RpcServer:
     """One service's server. Health says NOT_SERVING until `set_serving(True)`."""
 
-    def __init__(self, settings: Settings, port: int, service: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        port: int,
+        service: str,
+        *,
+        interceptors: Sequence["grpc.aio.ServerInterceptor[Any, Any]"] = (),
+    ) -> None:
         self._grace = settings.shutdown_grace
         self._service = service
         self._health = HealthServicer()
         self._calls = ErrorInterceptor()
         self.server = grpc.aio.server(
-            interceptors=[self._calls],
+            # The first is the outermost: what the others raise is mapped too.
+            interceptors=[self._calls, *interceptors],
             maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs,
             options=[
                 # Two stacks on one port must collide, not share it.

@@ -6,7 +6,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from posthouse.v1 import message_service_pb2 as message_pb
-from services.kit.errors import PosthouseError, Violation
+from services.kit.errors import PosthouseError, QuotaViolation, Violation
 
 DOMAIN = "posthouse"
 
@@ -14,7 +14,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 def to_status(error: PosthouseError) -> status_pb2.Status:
-    """Return the rich status of an error: one ErrorInfo, plus BadRequest and RetryInfo where they fit."""
+    """Return the rich status of an error: one ErrorInfo, and the other details where they fit."""
     status = status_pb2.Status(code=error.code.value[0], message=error.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
     if error.violations:
@@ -22,6 +22,11 @@ def to_status(error: PosthouseError) -> status_pb2.Status:
         for violation in error.violations:
             bad_request.field_violations.add(field=violation.field, description=violation.description)
         status.details.add().Pack(bad_request)
+    if error.quotas:
+        failure = error_details_pb2.QuotaFailure()
+        for quota in error.quotas:
+            failure.violations.add(subject=quota.subject, description=quota.description)
+        status.details.add().Pack(failure)
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after * 1e9))
@@ -53,8 +58,11 @@ class RemoteError(PosthouseError):
         reason: str,
         violations: tuple[Violation, ...] = (),
         retry_after: float | None = None,
+        quotas: tuple[QuotaViolation, ...] = (),
     ) -> None:
-        super().__init__(message, reason=reason, violations=violations, retry_after=retry_after)
+        super().__init__(
+            message, reason=reason, violations=violations, retry_after=retry_after, quotas=quotas
+        )
         self.code = code  # type: ignore[misc]
 
 
@@ -71,18 +79,21 @@ def from_item_error(item: message_pb.ItemError) -> RemoteError:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> RemoteError:
     """Return the typed error behind a failed call, with its details if it has any."""
-    reason, violations, retry_after = _default_reason(error.code()), [], None
+    reason, violations, quotas, retry_after = _default_reason(error.code()), [], [], None
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     for detail in status.details if status is not None else ():
-        info, bad, retry = (
+        info, bad, quota, retry = (
             error_details_pb2.ErrorInfo(),
             error_details_pb2.BadRequest(),
+            error_details_pb2.QuotaFailure(),
             error_details_pb2.RetryInfo(),
         )
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(bad):
             violations = [Violation(v.field, v.description) for v in bad.field_violations]
+        elif detail.Unpack(quota):
+            quotas = [QuotaViolation(v.subject, v.description) for v in quota.violations]
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     return RemoteError(
@@ -91,6 +102,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> RemoteError:
         reason=reason,
         violations=tuple(violations),
         retry_after=retry_after,
+        quotas=tuple(quotas),
     )
 
 

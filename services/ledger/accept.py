@@ -14,28 +14,33 @@ from services.ledger.outbox import EVENT_SUBJECT
 ENVELOPE_SIZE = 500
 
 # Rows whose idempotency key or provider event is known already take no part in the rest of the
-# statement; waiting for a concurrent twin is left to the unique indexes.
+# statement; waiting for a concurrent twin is left to the unique indexes. Nor do rows whose recipient has
+# opted out: what is committed counts, whichever process it was committed by, and their keys stay free.
 _ACCEPT = """
 WITH input AS (
-  SELECT * FROM unnest(
+  SELECT *, direction = 'outbound' AND NOT transactional AND EXISTS (
+    SELECT FROM opt_outs o WHERE o.recipient = t.recipient AND o.sender = t.sender
+  ) AS barred FROM unnest(
     %(id)s::uuid[], %(conversation_id)s::uuid[], %(family)s::text[], %(a)s::text[], %(b)s::text[],
     %(channel)s::text[], %(direction)s::text[], %(state)s::text[], %(sender)s::text[], %(recipient)s::text[],
     %(sender_original)s::text[], %(recipient_original)s::text[], %(subject)s::text[], %(body)s::text[],
     %(html)s::text[], %(attachments)s::jsonb[], %(metadata)s::jsonb[], %(priority)s::text[],
-    %(segment_count)s::smallint[], %(segment_encoding)s::text[], %(caller)s::text[],
-    %(message_time)s::timestamptz[], %(send_time)s::timestamptz[], %(expire_time)s::timestamptz[],
-    %(provider)s::text[], %(provider_message_id)s::text[], %(event_type)s::text[],
-    %(request_id)s::text[], %(request_hash)s::bytea[], %(event_key)s::text[], %(webhook_log_id)s::uuid[],
-    %(outbox_id)s::uuid[], %(subject_name)s::text[]
+    %(segment_count)s::smallint[], %(segment_encoding)s::text[], %(transactional)s::boolean[],
+    %(caller)s::text[], %(message_time)s::timestamptz[], %(send_time)s::timestamptz[],
+    %(expire_time)s::timestamptz[], %(provider)s::text[], %(provider_message_id)s::text[],
+    %(event_type)s::text[], %(request_id)s::text[], %(request_hash)s::bytea[], %(event_key)s::text[],
+    %(webhook_log_id)s::uuid[], %(outbox_id)s::uuid[], %(subject_name)s::text[]
   ) AS t(
     id, conversation_id, family, a, b, channel, direction, state, sender, recipient, sender_original,
     recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
-    segment_encoding, caller, message_time, send_time, expire_time, provider, provider_message_id,
-    event_type, request_id, request_hash, event_key, webhook_log_id, outbox_id, subject_name
+    segment_encoding, transactional, caller, message_time, send_time, expire_time, provider,
+    provider_message_id, event_type, request_id, request_hash, event_key, webhook_log_id, outbox_id,
+    subject_name
   )
 ), keyed AS (
   INSERT INTO idempotency_keys (caller, request_id, request_hash, message_id, create_time)
-  SELECT caller, request_id, request_hash, id, now() FROM input WHERE request_id IS NOT NULL
+  SELECT caller, request_id, request_hash, id, now() FROM input
+  WHERE request_id IS NOT NULL AND NOT barred
   ORDER BY caller, request_id
   ON CONFLICT (caller, request_id) DO NOTHING
   RETURNING message_id
@@ -47,19 +52,19 @@ WITH input AS (
   RETURNING message_id
 ), fresh AS (
   SELECT * FROM input
-  WHERE (request_id IS NULL OR id IN (SELECT message_id FROM keyed))
+  WHERE NOT barred AND (request_id IS NULL OR id IN (SELECT message_id FROM keyed))
     AND (event_key IS NULL OR id IN (SELECT message_id FROM noted))
 ), stored AS (
   INSERT INTO messages (
     id, conversation_id, channel, direction, state, sender, recipient, sender_original, recipient_original,
-    subject, body, html, attachments, metadata, priority, segment_count, segment_encoding, caller,
-    create_time, update_time, message_time, send_time, expire_time, next_attempt_time, provider,
+    subject, body, html, attachments, metadata, priority, segment_count, segment_encoding, transactional,
+    caller, create_time, update_time, message_time, send_time, expire_time, next_attempt_time, provider,
     provider_message_id
   )
   SELECT id, conversation_id, channel, direction, state, sender, recipient, sender_original,
     recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
-    segment_encoding, caller, now(), now(), coalesce(message_time, now()), send_time, expire_time, send_time,
-    provider, provider_message_id
+    segment_encoding, transactional, caller, now(), now(), coalesce(message_time, now()), send_time,
+    expire_time, send_time, provider, provider_message_id
   FROM fresh
 ), threaded AS (
   INSERT INTO conversations AS c (
@@ -89,7 +94,9 @@ WITH input AS (
     now() + make_interval(secs => %(republish_after)s)
   FROM fresh HAVING count(*) > 0
 )
-SELECT now(), count(*), CASE WHEN count(*) < %(size)s THEN array_agg(id::text) END FROM fresh
+SELECT now(), count(*), CASE WHEN count(*) < %(size)s THEN array_agg(id::text) END,
+  (SELECT array_agg(id::text) FROM input WHERE barred)
+FROM fresh
 """
 
 
@@ -113,12 +120,16 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What the transaction did: `stored` has the ids of the items that were no repeats."""
+    """What the transaction did: `stored` has the ids of the items that were no repeats.
+
+    `barred` has those whose recipient has opted out; nothing of them is stored.
+    """
 
     create_time: datetime
     stored: frozenset[str]
     envelopes: list[Envelope]
     event_outbox_id: str
+    barred: frozenset[str] = frozenset()
 
 
 async def accept(connection: HotConnection, items: Sequence[Intake], *, republish_after: float) -> Acceptance:
@@ -150,6 +161,7 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
         "priority": plain_array([d.priority for d in drafts]),
         "segment_count": plain_array([d.segment_count for d in drafts]),
         "segment_encoding": plain_array([d.segment_encoding for d in drafts]),
+        "transactional": plain_array([d.transactional for d in drafts]),
         "caller": text_array([item.caller for item in items]),
         "message_time": text_array([_iso(d.message_time) for d in drafts]),
         "send_time": text_array([_iso(d.send_time) for d in drafts]),
@@ -171,7 +183,7 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
     cursor = await connection.execute(_ACCEPT, parameters)
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate always has a row
-    create_time, count, ids = row
+    create_time, count, ids, barred = row
     if count == len(items):
         return Acceptance(create_time, frozenset(item.id for item in items), envelopes, event_outbox_id)
     stored = frozenset(ids or ())
@@ -179,7 +191,8 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
         Envelope(envelope.outbox_id, envelope.subject, [i for i in envelope.message_ids if i in stored])
         for envelope in envelopes
     ]
-    return Acceptance(create_time, stored, [row for row in kept if row.message_ids], event_outbox_id)
+    envelopes = [envelope for envelope in kept if envelope.message_ids]
+    return Acceptance(create_time, stored, envelopes, event_outbox_id, frozenset(barred or ()))
 
 
 def initial_state(draft: Draft) -> str:

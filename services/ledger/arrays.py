@@ -4,7 +4,10 @@ psycopg adapts a list item by item in Python; a literal is one string. The state
 `%s::text[]`.
 """
 
+import re
 from collections.abc import Iterable
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def plain_array(values: Iterable[object]) -> str:
@@ -28,6 +31,15 @@ def text_array(values: Iterable[str | None]) -> str:
         )
         + "}"
     )
+
+
+def storable(text: str | None) -> str | None:
+    """Return a text as PostgreSQL takes it: without NUL characters, with U+FFFD for lone surrogates."""
+    if text is None:
+        return None
+    if "\0" in text:
+        text = text.replace("\0", "")
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def bytes_array(values: Iterable[bytes | None]) -> str:

@@ -11,23 +11,28 @@ from services.ledger.outbox import EVENT_SUBJECT
 
 # An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
 # messages of it are taken; whatever else became of the others (cancelled, sent) is none of our business.
+# What has expired, or whose recipient has opted out, is left waiting: see ledger/refusals.
 _CLAIM = """
 WITH free AS (
-  SELECT id FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
+  SELECT id, owner FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
   ORDER BY id FOR UPDATE SKIP LOCKED
 ), taken AS (
   UPDATE outbox o SET owner = %(owner)s, due_time = now() + make_interval(secs => %(lease)s)
   FROM free WHERE o.id = free.id
-  RETURNING o.id, o.message_ids
+  RETURNING o.id, o.message_ids, free.owner IS NOT NULL AS abandoned
 ), claimed AS (
   UPDATE messages m SET state = 'sending', attempt_count = m.attempt_count + 1,
     event_count = m.event_count + 1, state_sequence = m.event_count + 1, attempt_time = now(),
     update_time = now(), next_attempt_time = NULL
   FROM (SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken) w
   WHERE m.id = w.message_id AND m.state IN ('pending', 'scheduled')
+    AND (m.expire_time IS NULL OR m.expire_time > now())
+    AND NOT EXISTS (
+      SELECT FROM opt_outs p WHERE p.recipient = m.recipient AND p.sender = m.sender AND NOT m.transactional
+    )
   RETURNING m.id, w.outbox_id, m.conversation_id, m.channel, m.sender, m.recipient, m.subject, m.body,
     m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-    m.expire_time <= now() AS expired, m.priority
+    m.expire_time, m.priority, m.transactional
 ), logged AS (
   INSERT INTO message_events (message_id, sequence, type, create_time, attempt_number)
   SELECT id, event_count, 'sending', now(), attempt_count FROM claimed
@@ -39,17 +44,28 @@ WITH free AS (
 )
 SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject,
   c.body, c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
-  coalesce(c.expired, false), c.priority
+  c.expire_time, c.priority, c.transactional, taken.abandoned
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 """
 
 # What a dead dispatcher left in SENDING, in envelopes that are now ours: nobody knows whether it went out.
+# Where a receipt has moved the message on meanwhile, it did, and only the attempt was not recorded.
 _ORPHANS = """
 WITH orphans AS (
   SELECT m.id FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
   WHERE o.id = ANY(%(outbox_ids)s::uuid[]) AND o.owner = %(owner)s
     AND m.id = w.message_id AND m.state = 'sending' AND NOT m.id = ANY(%(own)s::uuid[])
   ORDER BY m.id
+), proven AS (
+  INSERT INTO dispatch_attempts (
+    message_id, number, provider, outcome, start_time, end_time, provider_message_id, route_reason
+  )
+  SELECT m.id, m.attempt_count, coalesce(m.provider, ''), 'accepted', m.attempt_time, now(),
+    m.provider_message_id, 'known by its receipt'
+  FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
+  WHERE o.id = ANY(%(outbox_ids)s::uuid[]) AND o.owner = %(owner)s AND m.id = w.message_id
+    AND m.attempt_time IS NOT NULL AND m.state IN ('sent', 'delivered', 'read', 'undelivered')
+  ON CONFLICT (message_id, number) DO NOTHING
 ), moved AS (
   UPDATE messages m SET state = 'unknown', event_count = m.event_count + 1,
     state_sequence = m.event_count + 1, update_time = now(), error_code = 'dispatcher_lost'
@@ -90,7 +106,7 @@ WITH free AS (
 )
 SELECT m.id::text, w.outbox_id::text, m.conversation_id::text, m.channel, m.sender, m.recipient, m.subject,
   m.body, m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-  coalesce(m.expire_time <= now(), false), m.priority, w.publish_count
+  m.expire_time, m.priority, m.transactional, w.publish_count
 FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, publish_count FROM taken) w
 LEFT JOIN messages m ON m.id = w.message_id AND m.state = 'unknown'
 ORDER BY m.id
@@ -115,8 +131,9 @@ class ClaimedMessage:
     event_count: int
     attempt_time: datetime
     create_time: datetime
-    expired: bool
+    expire_time: datetime | None
     priority: str
+    transactional: bool
 
 
 async def claim(
@@ -127,10 +144,11 @@ async def claim(
     lease: float,
     event_outbox_id: str,
     republish_after: float,
-) -> tuple[list[ClaimedMessage], list[str]]:
+) -> tuple[list[ClaimedMessage], dict[str, bool]]:
     """Take envelopes that nobody holds, and the waiting messages in them.
 
-    Returns the messages in order of acceptance, and the ids of the envelopes that are ours now.
+    Returns the messages in order of acceptance, and the ids of the envelopes that are ours now: those
+    whose value is true were held before by a dispatcher that has died, perhaps over some messages.
     """
     cursor = await connection.execute(
         _CLAIM,
@@ -144,8 +162,8 @@ async def claim(
         },
     )
     rows = await cursor.fetchall()
-    taken = list(dict.fromkeys(row[1] for row in rows))
-    return [ClaimedMessage(*row) for row in rows if row[0] is not None], taken
+    taken = {row[1]: row[17] for row in rows}
+    return [ClaimedMessage(*row[:17]) for row in rows if row[0] is not None], taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +210,18 @@ async def claim_orphans(
 
 async def claim_inquiries(
     connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, lease: float
-) -> tuple[list[ClaimedMessage], list[str], int]:
+) -> tuple[list[ClaimedMessage], dict[str, int]]:
     """Take envelopes of the inquiry lane.
 
-    Returns the messages in them that are still UNKNOWN, the ids of the envelopes that are ours now, and
-    how often they have been published for it.
+    Returns the messages in them that are still UNKNOWN, and the ids of the envelopes that are ours now
+    with how often each has been published for it.
     """
     cursor = await connection.execute(
         _INQUIRIES, {"outbox_ids": plain_array(outbox_ids), "owner": owner, "lease": lease}
     )
     rows = await cursor.fetchall()
-    taken = list(dict.fromkeys(row[1] for row in rows))
-    asked = max((row[16] for row in rows), default=0)
-    return [ClaimedMessage(*row[:16]) for row in rows if row[0] is not None], taken, asked
+    taken = {row[1]: row[17] for row in rows}
+    return [ClaimedMessage(*row[:17]) for row in rows if row[0] is not None], taken
 
 
 async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float) -> None:

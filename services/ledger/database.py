@@ -25,6 +25,10 @@ HotConnection = psycopg.AsyncConnection[TupleRow]
 # Connections of the hot pool; more would only shrink the batches that share a transaction.
 HOT_POOL_SIZE = 6
 
+# The hot statements reach every row by an index. Their plans are made once, possibly while a table is
+# still small, and must not settle for reading all of it.
+_HOT_PLANNING = "-c enable_seqscan=off -c enable_bitmapscan=off -c random_page_cost=1.1"
+
 _RETRY_AFTER = 1.0
 
 
@@ -75,8 +79,12 @@ class Database:
             timeout=min(timeout, 5.0),
             reconnect_timeout=2.0,
             open=False,
-            kwargs={**options, "autocommit": True, "prepare_threshold": 2},
-            check=None,
+            kwargs={
+                **options,
+                "options": f"{options['options']} {_HOT_PLANNING}",
+                "autocommit": True,
+                "prepare_threshold": 2,
+            },
         )
         self._dsn = dsn
         self._options = options

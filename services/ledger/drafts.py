@@ -42,3 +42,5 @@ class Draft:
     event_key: str | None = None
     provider_message_id: str | None = None
     webhook_log_id: str | None = None
+    # Inbound: the word of consent that is all the contact wrote.
+    keyword: str | None = None

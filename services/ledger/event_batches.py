@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -23,8 +24,12 @@ ORDER BY e.message_id, e.sequence
 _STATE_AFTER = {"accepted": "pending", "retrying": "pending", "receipt": ""}
 
 
+@lru_cache(maxsize=64)
 def make_timestamp(time: datetime) -> Timestamp:
-    """Return the protobuf time of a datetime with a zone, to the microsecond."""
+    """Return the protobuf time of a datetime with a zone, to the microsecond.
+
+    All events of a transaction have the same; callers share it and do not change it.
+    """
     seconds, rest = divmod(round(time.timestamp() * 1_000_000), 1_000_000)
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 

@@ -3,7 +3,13 @@
 from services.ledger.arrays import text_array
 from services.ledger.states import MOVES
 
-# "from>to" for every legal move: the condition of each UPDATE that moves a message.
+# A replay is somebody's decision: no outcome and no receipt brings a dead letter back to life.
+_REPLAY = ("failed", "pending")
+
+# "from>to" for every move that outcomes and receipts may make: the condition of each UPDATE that takes one.
 LEGAL_MOVES = text_array(
-    f"{source}>{target}" for source, targets in MOVES.items() for target in sorted(targets)
+    f"{source}>{target}"
+    for source, targets in MOVES.items()
+    for target in sorted(targets)
+    if (source, target) != _REPLAY
 )

@@ -6,13 +6,14 @@ from datetime import datetime
 
 from services.kit.ids import new_id
 from services.ledger.accept import dispatch_subject
-from services.ledger.arrays import plain_array, text_array
+from services.ledger.arrays import plain_array, storable, text_array
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
 
 # A receipt may have overtaken the outcome, and another dispatcher may have taken the message over: the
-# attempt and the event are recorded in any case, the state moves only where that is legal for this attempt.
+# attempt and an event are recorded in any case, the state moves only where that is legal for this attempt.
+# What moves nothing is an event of type `receipt`, as it is with receipts: any other would name a state.
 _SETTLE = """
 WITH input AS (
   SELECT * FROM unnest(
@@ -32,11 +33,16 @@ WITH input AS (
     state_sequence = CASE WHEN m.attempt_count = i.attempt
       AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN m.event_count + 1 ELSE m.state_sequence END,
     update_time = now(),
-    next_attempt_time = CASE WHEN i.state = 'pending' THEN now() + make_interval(secs => i.delay) END,
+    next_attempt_time = CASE WHEN m.attempt_count = i.attempt
+      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN
+      CASE WHEN i.state = 'pending' THEN now() + make_interval(secs => i.delay) END
+      ELSE m.next_attempt_time END,
     provider = coalesce(i.provider, m.provider),
     provider_message_id = coalesce(i.provider_message_id, m.provider_message_id),
-    error_code = i.error_code,
-    error_message = i.error_message
+    error_code = CASE WHEN m.attempt_count = i.attempt
+      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN i.error_code ELSE m.error_code END,
+    error_message = CASE WHEN m.attempt_count = i.attempt
+      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN i.error_message ELSE m.error_message END
   FROM input i WHERE m.id = i.id
   RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.channel,
     m.attempt_count
@@ -57,7 +63,9 @@ WITH input AS (
   INSERT INTO message_events (
     message_id, sequence, type, create_time, attempt_number, provider, error_code, detail
   )
-  SELECT i.id, m.event_count, i.event, now(), i.attempt, i.provider, i.error_code, i.error_message
+  SELECT i.id, m.event_count, CASE WHEN m.moved THEN i.event ELSE 'receipt' END, now(), i.attempt, i.provider,
+    i.error_code,
+    CASE WHEN m.moved THEN i.error_message ELSE concat_ws(' ', i.error_message, 'reported', i.state) END
   FROM moved m JOIN input i USING (id)
 ), done AS (
   DELETE FROM outbox WHERE id = ANY(%(settled)s::uuid[])
@@ -144,9 +152,9 @@ async def settle(
         "outcome": plain_array([s.outcome for s in settlements]),
         "event": plain_array([s.event for s in settlements]),
         "provider": text_array([s.provider for s in settlements]),
-        "provider_message_id": text_array([s.provider_message_id for s in settlements]),
-        "error_code": text_array([s.error_code for s in settlements]),
-        "error_message": text_array([s.error_message for s in settlements]),
+        "provider_message_id": text_array([storable(s.provider_message_id) for s in settlements]),
+        "error_code": text_array([storable(s.error_code) for s in settlements]),
+        "error_message": text_array([storable(s.error_message) for s in settlements]),
         "start_time": text_array([s.start_time.isoformat() for s in settlements]),
         "route_reason": text_array([s.route_reason for s in settlements]),
         "delay": plain_array([s.delay for s in settlements]),

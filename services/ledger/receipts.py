@@ -62,7 +62,7 @@ WITH input AS (
   )
   SELECT m.id, m.event_count, CASE WHEN m.moved THEN n.state ELSE 'receipt' END, now(), n.provider_time,
     n.attempt, n.provider, n.error_code,
-    CASE WHEN m.moved THEN n.detail ELSE coalesce(n.detail, '') || ' reported ' || n.state END
+    CASE WHEN m.moved THEN n.detail ELSE concat_ws(' ', n.detail, 'reported ' || nullif(n.state, '')) END
   FROM moved m JOIN news n ON n.provider = m.provider AND n.event_key = m.event_key
 ), outboxed AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
@@ -71,7 +71,7 @@ WITH input AS (
   FROM moved HAVING count(*) > 0
 )
 SELECT n.event_key, m.id::text, m.event_count, m.state, m.moved, m.conversation_id::text, m.channel, m.sender,
-  m.recipient, m.error_code, now()
+  m.recipient, n.provider, n.attempt, m.error_code, n.webhook_log_id::text, now()
 FROM news n LEFT JOIN moved m USING (provider, event_key)
 """
 
@@ -120,7 +120,10 @@ class AppliedReceipt:
     channel: str
     sender: str
     recipient: str
+    provider: str
+    attempt: int
     error_code: str | None
+    webhook_log_id: str | None
     create_time: datetime
 
 

@@ -27,6 +27,8 @@ _log = get_logger(__name__)
 # Announcements that may wait for the broker; beyond it they are left to the sweeper.
 _QUEUE_SIZE = 2000
 _PUBLISHERS = 8
+# Due rows that are published at the same time.
+_SWEEPERS = 4
 _SWEEP_INTERVAL = 0.5
 _DELETE_INTERVAL = 0.1
 
@@ -130,8 +132,16 @@ class Relay:
     async def _sweep_once(self) -> int:
         async with self._database.hot() as connection:
             rows = await outbox.sweep(connection, republish_after=self._republish_after)
-        for row in rows:
-            await self._republish(row)
+        # Each row on its own: what the broker does not take must not keep back what it does.
+        slots = asyncio.Semaphore(_SWEEPERS)
+
+        async def republish(row: outbox.OutboxRow) -> None:
+            async with slots:
+                await self._republish(row)
+
+        for failure in await asyncio.gather(*(republish(row) for row in rows), return_exceptions=True):
+            if isinstance(failure, BaseException):
+                raise failure
         return len(rows)
 
     async def _republish(self, row: outbox.OutboxRow) -> None:

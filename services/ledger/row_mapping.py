@@ -42,6 +42,7 @@ MESSAGE_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     messages.c.provider_message_id,
     messages.c.error_code,
     messages.c.error_message,
+    messages.c.transactional,
 )
 
 EVENT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
@@ -101,6 +102,7 @@ def message_from_row(row: sa.Row[Any]) -> message_pb2.Message:
         "provider_message_id": row.provider_message_id,
         "error_code": row.error_code,
         "error_message": row.error_message,
+        "transactional": row.transactional,
     }
     return message_pb2.Message(**fields)
 

@@ -77,6 +77,8 @@ messages = sa.Table(
     sa.Column("priority", sa.Text, nullable=False),
     sa.Column("segment_count", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("segment_encoding", sa.Text),
+    # E-mail that goes out even to a recipient who has opted out.
+    sa.Column("transactional", sa.Boolean, nullable=False, server_default=sa.text("false")),
     # Who asked for it: the API key's or token's subject; empty when calls are not authenticated.
     sa.Column("caller", sa.Text, nullable=False, server_default=""),
     _time("create_time", nullable=False),
@@ -97,7 +99,8 @@ messages = sa.Table(
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Index("messages_conversation", "conversation_id", sa.text("message_time DESC"), sa.text("id DESC")),
-    postgresql_with={"fillfactor": "70"},
+    # A message is updated three times on its way: a page has room for a second version of each row.
+    postgresql_with={"fillfactor": "45"},
 )
 
 message_events = sa.Table(
@@ -211,4 +214,53 @@ dead_letters = sa.Table(
     _time("create_time", nullable=False),
     _time("replay_time", nullable=True),
     sa.Index("dead_letters_newest", sa.text("create_time DESC"), sa.text("message_id DESC")),
+)
+
+# Who is to get no more messages, and from which address of ours; what holds now and nothing else. The
+# pair of addresses decides, whatever the channel.
+opt_outs = sa.Table(
+    "opt_outs",
+    metadata,
+    sa.Column("recipient", sa.Text, primary_key=True),
+    sa.Column("sender", sa.Text, primary_key=True),
+    # The row of consent_events that brought it; UUIDv7, the order of lists.
+    _uuid("event_id"),
+    sa.Column("channel_family", sa.Text, nullable=False),
+    # contact, provider or api
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("keyword", sa.Text),
+    sa.Column("reason", sa.Text),
+    _uuid("message_id", nullable=True),
+    _time("create_time", nullable=False),
+    sa.Index("opt_outs_event", "event_id", unique=True),
+)
+
+# The history of consent; rows are only ever added.
+consent_events = sa.Table(
+    "consent_events",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("channel_family", sa.Text, nullable=False),
+    # opted_out, opted_in, help or overridden
+    sa.Column("change", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("keyword", sa.Text),
+    sa.Column("reason", sa.Text),
+    _uuid("message_id", nullable=True),
+    # Who called; empty when calls are not authenticated, and for what was no call.
+    sa.Column("caller", sa.Text, nullable=False, server_default=""),
+    # False: it was said before already, or is older than what the contact said last.
+    sa.Column("effective", sa.Boolean, nullable=False),
+    _time("event_time", nullable=False),
+    _time("create_time", nullable=False),
+    sa.Index("consent_events_pair", "recipient", "sender", sa.text("event_time DESC")),
+    # However often a message is looked at, its override is one event.
+    sa.Index(
+        "consent_events_overridden",
+        "message_id",
+        unique=True,
+        postgresql_where=sa.text("change = 'overridden'"),
+    ),
 )

@@ -10,16 +10,22 @@ from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
+from services.kit.rate_limit_clients import Clients
+from services.kit.rate_limit_interceptor import RateLimitInterceptor
+from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.message.cancelling import Canceller
 from services.message.commit import GroupCommitter
+from services.message.opt_outs import OptOutKeeper
+from services.message.preview import Previewer
 from services.message.receiving import Receiver
 from services.message.sending import Sender
 from services.message.servicer import MessageServicer
+from services.message.submission_limits import SubmissionLimiter
 from services.message.webhooks import WebhookIngester
-from services.providers.registry import build_providers
+from services.providers.registry import build_providers, enabled_providers
 
 _log = get_logger(__name__)
 
@@ -43,7 +49,15 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         republish_after=settings.outbox_republish_after,
         faults=faults,
     )
-    names = {name for route in settings.routing.values() for name in route}
+    limiter = RateLimiter.build(settings)
+    clients = Clients.build(settings)
+    requests = settings.rate_limit_requests
+    limits = SubmissionLimiter(
+        limiter,
+        requests=requests,
+        sender_requests=settings.rate_limit_sender_requests or requests,
+        ip_requests=settings.rate_limit_ip_requests or requests,
+    )
     servicer = MessageServicer(
         database,
         Sender(
@@ -51,12 +65,26 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             committer,
             routed_channels=frozenset(settings.routing),
             strict_phones=settings.strict_phone_numbers,
+            limits=limits,
         ),
         Receiver(database, committer),
-        WebhookIngester(build_providers(settings, names), committer),
+        WebhookIngester(build_providers(settings, enabled_providers(settings)), committer),
         Canceller(database, relay, republish_after=settings.outbox_republish_after),
+        Previewer(
+            database,
+            routing=settings.routing,
+            strict_phones=settings.strict_phone_numbers,
+            limiter=limits,
+        ),
+        OptOutKeeper(database),
+        clients,
     )
-    server = RpcServer(settings, settings.grpc_port, "posthouse.v1.MessageService")
+    server = RpcServer(
+        settings,
+        settings.grpc_port,
+        "posthouse.v1.MessageService",
+        interceptors=RateLimitInterceptor.build(settings, limiter, clients),
+    )
     pb_grpc.add_MessageServiceServicer_to_server(servicer, server.server)
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
 
@@ -78,6 +106,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await relay.close()
         await bus.close()
         await database.close()
+        if limiter is not None:
+            await limiter.close()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def _receipt_events(applied: Sequence[AppliedReceipt]) -> list[event_pb.Event]:
             direction="outbound",
             sender=receipt.sender,
             recipient=receipt.recipient,
+            provider=receipt.provider,
             error_code=receipt.error_code,
+            attempt_number=receipt.attempt,
         )
         for receipt in applied
         if receipt.message_id is not None

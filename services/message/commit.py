@@ -21,9 +21,11 @@ from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.accept import Acceptance, Intake, accept
 from services.ledger.database import Database, HotConnection
+from services.ledger.opt_outs import Recorded, count_consent, record_consent, record_overrides
 from services.ledger.receipts import AppliedReceipt, ReceiptRow, WebhookLog, apply_receipts, log_webhooks
 from services.ledger.relay import Relay
 from services.message.announce import announcement_of
+from services.message.consent import consent_entries, opted_out, overriding, touches_consent
 
 _log = get_logger(__name__)
 
@@ -31,6 +33,13 @@ _log = get_logger(__name__)
 _COMMITTERS = 2
 _ATTEMPTS = 4
 _RETRY_AFTER = 1.0
+
+# Transactions that PostgreSQL has ended in favour of another; the driver's classes have no common base.
+_ROLLBACKS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+# What one item may do to the transaction of its neighbours: a value that no column, no constraint or not
+# even the wire takes.
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, UnicodeError)
 
 
 @dataclass(slots=True)
@@ -52,7 +61,10 @@ class Unit:
 
 @dataclass(slots=True)
 class Committed:
-    """What became of a unit. `refused` has the items the database would not take, by id."""
+    """What became of a unit. `refused` has the items that are not stored, and why, by id.
+
+    Items whose recipient has opted out are among them; with a key they may be repeats all the same.
+    """
 
     acceptances: list[Acceptance] = field(default_factory=list)
     applied: list[AppliedReceipt] = field(default_factory=list)
@@ -153,7 +165,7 @@ class GroupCommitter:
         metrics.COMMIT_BATCH.observe(sum(unit.size - 1 for unit in units))
         try:
             committed = await self._transact(units)
-        except psycopg.DataError as error:
+        except _REFUSALS as error:
             await self._isolate(batch, error)
         except PosthouseError as error:
             _fail(batch, error)
@@ -165,7 +177,7 @@ class GroupCommitter:
                 if not future.done():
                     future.set_result(committed)
 
-    async def _isolate(self, batch: list[_Waiting], error: psycopg.DataError) -> None:
+    async def _isolate(self, batch: list[_Waiting], error: Exception) -> None:
         """Find what the database will not take: unit by unit, then item by item where a unit may be split."""
         if len(batch) > 1:
             for waiting in batch:
@@ -180,7 +192,7 @@ class GroupCommitter:
         for item in unit.items:
             try:
                 one = await self._transact([Unit(items=[item])])
-            except (psycopg.DataError, PosthouseError) as refusal:
+            except (*_REFUSALS, PosthouseError) as refusal:
                 result.refused[item.id] = (
                     refusal
                     if isinstance(refusal, PosthouseError)
@@ -188,6 +200,7 @@ class GroupCommitter:
                 )
             else:
                 result.acceptances.extend(one.acceptances)
+                result.refused.update(one.refused)
         if not future.done():
             future.set_result(result)
 
@@ -197,7 +210,7 @@ class GroupCommitter:
         logs = [log for unit in units for log in unit.logs]
         async with self._database.hot() as connection:
             for attempt in range(_ATTEMPTS):
-                with contextlib.suppress(psycopg.errors.TransactionRollback):
+                with contextlib.suppress(*_ROLLBACKS):
                     return await self._once(connection, items, receipts, logs)
                 _log.info("commit_repeated", attempt=attempt + 1)
         raise UnavailableError("the database is too busy", retry_after=_RETRY_AFTER)
@@ -211,10 +224,12 @@ class GroupCommitter:
     ) -> Committed:
         committed = Committed()
         event_ids: list[str] = []
+        recorded: list[Recorded] = []
+        consent = touches_consent(items)
         self._faults.reach("message.before_transaction")
         async with contextlib.AsyncExitStack() as transaction:
             # A lone statement is a transaction of its own; several go down the line without waiting.
-            if receipts or logs:
+            if receipts or logs or consent:
                 await transaction.enter_async_context(connection.pipeline())
                 await transaction.enter_async_context(connection.transaction())
             if logs:
@@ -223,6 +238,7 @@ class GroupCommitter:
             if items:
                 acceptance = await accept(connection, items, republish_after=self._republish_after)
                 committed.acceptances.append(acceptance)
+                committed.refused.update((message_id, opted_out()) for message_id in acceptance.barred)
                 event_ids.append(acceptance.event_outbox_id)
                 self._faults.reach("message.after_accept_statement")
             for wave in _waves(receipts):
@@ -231,6 +247,11 @@ class GroupCommitter:
                     connection, wave, event_outbox_id=event_ids[-1], republish_after=self._republish_after
                 )
                 self._faults.reach("message.after_receipts_statement")
+            if consent and (overrides := overriding(items, committed.acceptances)):
+                await record_overrides(connection, overrides)
+            if entries := consent_entries(items if consent else (), committed.acceptances, committed.applied):
+                recorded = await record_consent(connection, entries)
+        count_consent(recorded)
         self._faults.reach("message.after_commit")
         self._relay.announce(announcement_of(event_ids, items, committed.acceptances, committed.applied))
         return committed

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,12 +12,14 @@ from posthouse.v1 import message_service_pb2 as pb
 from services.kit import enum_names, metrics
 from services.kit.errors import PosthouseError, PreconditionError, UnavailableError, Violation
 from services.kit.ids import new_id
+from services.kit.rate_limit_clients import Client
 from services.ledger.accept import Intake
 from services.ledger.database import Database
 from services.ledger.drafts import Draft
 from services.ledger.event_batches import make_timestamp
 from services.ledger.idempotency import StoredAnswer, load_answers
 from services.message.commit import GroupCommitter, Unit
+from services.message.submission_limits import SubmissionLimiter
 from services.message.validation import check_send
 
 Answer = pb.AcceptedMessage | PosthouseError
@@ -41,21 +43,28 @@ class Sender:
         *,
         routed_channels: frozenset[str],
         strict_phones: bool,
+        limits: SubmissionLimiter,
     ) -> None:
         self._database = database
         self._committer = committer
         self._routed_channels = routed_channels
         self._strict_phones = strict_phones
+        self._limits = limits
         self._in_flight: dict[tuple[str, str], _InFlight] = {}
 
-    async def send(self, requests: Sequence[pb.SendMessageRequest], *, caller: str) -> list[Answer]:
+    async def send(
+        self, requests: Sequence[pb.SendMessageRequest], *, caller: str, client: Client
+    ) -> list[Answer]:
         """Accept each request on its own and return the answers in order.
 
+        `caller` is what idempotency keys are scoped to, `client` whom the rate limits count.
         A caller that goes away does not stop what has begun: others may wait for the same answer.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._send(requests, caller)))
+        return await asyncio.shield(asyncio.ensure_future(self._send(requests, caller, client)))
 
-    async def _send(self, requests: Sequence[pb.SendMessageRequest], caller: str) -> list[Answer]:
+    async def _send(
+        self, requests: Sequence[pb.SendMessageRequest], caller: str, client: Client
+    ) -> list[Answer]:
         now = datetime.now(UTC)
         answers: list[Answer | None] = [None] * len(requests)
         positions: list[int] = []
@@ -78,7 +87,7 @@ class Sender:
             positions.append(position)
             items.append(Intake(new_id(), draft, caller))
         if items:
-            for position, answer in zip(positions, await self._commit(items, caller), strict=True):
+            for position, answer in zip(positions, await self._commit(items, caller, client), strict=True):
                 answers[position] = answer
         for position, draft, first in repeats:
             answers[position] = _replay(await first.answer, first.request_hash, draft)
@@ -87,16 +96,12 @@ class Sender:
     def _check(self, request: pb.SendMessageRequest, now: datetime) -> Draft:
         draft = check_send(request, now=now, strict_phones=self._strict_phones)
         if draft.channel not in self._routed_channels:
-            raise PreconditionError(
-                f"no provider is routed for channel {draft.channel}",
-                reason="NO_ROUTE",
-                violations=[Violation("channel", f"no provider is routed for {draft.channel}")],
-            )
+            raise no_route(draft.channel)
         return draft
 
-    async def _commit(self, items: Sequence[Intake], caller: str) -> list[Answer]:
+    async def _commit(self, items: Sequence[Intake], caller: str, client: Client) -> list[Answer]:
         try:
-            answers = await self._commit_items(items, caller)
+            answers = await self._commit_within_limits(items, caller, client)
         except PosthouseError as error:
             answers = [error] * len(items)
         except BaseException:
@@ -110,6 +115,44 @@ class Sender:
             if item.draft.request_id:
                 self._in_flight.pop((caller, item.draft.request_id)).answer.set_result(answer)
 
+    async def _commit_within_limits(
+        self, items: Sequence[Intake], caller: str, client: Client
+    ) -> list[Answer]:
+        """Commit what the limits admit. Only what is stored costs a token, so that repeats are free."""
+        refusals = await self._limits.take(client, [item.draft.sender for item in items])
+        passing = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
+        answers: list[Answer] = []
+        if passing:
+            try:
+                answers = await self._commit_items(passing, caller)
+            except PosthouseError as error:
+                answers = [error] * len(passing)
+            unused = [
+                item.draft.sender
+                for item, answer in zip(passing, answers, strict=True)
+                if isinstance(answer, PosthouseError) or answer.replayed
+            ]
+            await self._limits.give_back(client, unused)
+        if len(passing) == len(items):
+            return answers
+        keys = [
+            item.draft.request_id
+            for item, refusal in zip(items, refusals, strict=True)
+            if refusal is not None and item.draft.request_id
+        ]
+        earlier = await self._earlier(caller, keys)
+        admitted = iter(answers)
+        return [
+            next(admitted) if refusal is None else _refuse(item, refusal, earlier)
+            for item, refusal in zip(items, refusals, strict=True)
+        ]
+
+    async def _earlier(self, caller: str, request_ids: Sequence[str]) -> dict[str, StoredAnswer]:
+        if not request_ids:
+            return {}
+        async with self._database.read() as connection:
+            return await load_answers(connection, caller, request_ids)
+
     async def _commit_items(self, items: Sequence[Intake], caller: str) -> list[Answer]:
         committed = await self._committer.submit(Unit(items=items))
         stored: dict[str, Timestamp] = {}
@@ -118,12 +161,9 @@ class Sender:
         repeated = [
             item.draft.request_id
             for item in items
-            if item.id not in stored and item.id not in committed.refused
+            if item.id not in stored and _may_repeat(item, committed.refused.get(item.id))
         ]
-        earlier: dict[str, StoredAnswer] = {}
-        if repeated:
-            async with self._database.read() as connection:
-                earlier = await load_answers(connection, caller, repeated)
+        earlier = await self._earlier(caller, repeated)
         for channel, count in Counter(item.draft.channel for item in items if item.id in stored).items():
             metrics.MESSAGES_ACCEPTED.labels(channel).inc(count)
         answers: list[Answer] = []
@@ -131,16 +171,44 @@ class Sender:
             time = stored.get(item.id)
             if time is not None:
                 answers.append(_accepted(item, time))
-            elif item.id in committed.refused:
-                answers.append(committed.refused[item.id])
+            elif (answer := earlier.get(item.draft.request_id)) is not None:
+                answers.append(_replay(answer.message, answer.request_hash, item.draft))
+            elif (refusal := committed.refused.get(item.id)) is not None:
+                if refusal.reason == "OPTED_OUT":
+                    metrics.OPT_OUT_REFUSALS.labels(item.draft.channel, "intake").inc()
+                answers.append(refusal)
             else:
-                answer = earlier.get(item.draft.request_id)
-                answers.append(
-                    UnavailableError("the first answer under this key is gone", retry_after=1.0)
-                    if answer is None
-                    else _replay(answer.message, answer.request_hash, item.draft)
-                )
+                answers.append(UnavailableError("the first answer under this key is gone", retry_after=1.0))
         return answers
+
+
+def _refuse(item: Intake, refusal: PosthouseError, earlier: Mapping[str, StoredAnswer]) -> Answer:
+    """Return the refusal of an item over the limits, unless it repeats one that has its answer already."""
+    first = earlier.get(item.draft.request_id)
+    return refusal if first is None else _replay(first.message, first.request_hash, item.draft)
+
+
+def _may_repeat(item: Intake, refusal: PosthouseError | None) -> bool:
+    """Tell whether an item that was not stored may be a repeat: an opt-out since then changes no answer."""
+    return bool(item.draft.request_id) and (refusal is None or refusal.reason == "OPTED_OUT")
+
+
+def no_route(channel: str) -> PreconditionError:
+    """Return the refusal of a channel that no provider is routed for."""
+    return PreconditionError(
+        f"no provider is routed for channel {channel}",
+        reason="NO_ROUTE",
+        violations=[Violation("channel", f"no provider is routed for {channel}")],
+    )
+
+
+def key_reused(request_id: str) -> PreconditionError:
+    """Return the refusal of an idempotency key that another payload has used."""
+    return PreconditionError(
+        f"the idempotency key {request_id!r} was used before with another payload",
+        reason="IDEMPOTENCY_KEY_REUSED",
+        violations=[Violation("request_id", "was used before with another payload")],
+    )
 
 
 def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
@@ -164,11 +232,7 @@ def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
 def _replay(answer: Answer, request_hash: bytes, draft: Draft) -> Answer:
     """Return the first answer to a repeat of the same request, or the refusal of another payload."""
     if request_hash != draft.request_hash:
-        return PreconditionError(
-            f"the idempotency key {draft.request_id!r} was used before with another payload",
-            reason="IDEMPOTENCY_KEY_REUSED",
-            violations=[Violation("request_id", "was used before with another payload")],
-        )
+        return key_reused(draft.request_id)
     if isinstance(answer, PosthouseError):
         return answer
     replayed = pb.AcceptedMessage()

@@ -8,13 +8,16 @@ import grpc
 from posthouse.v1 import message_service_pb2 as pb
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit import enum_names
-from services.kit.errors import InvalidRequestError, NotImplementedYetError, PosthouseError
+from services.kit.errors import InvalidRequestError, PosthouseError
 from services.kit.ids import parse_id
 from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.rate_limit_clients import Client, Clients
 from services.kit.status import to_item_error
 from services.ledger import reads
 from services.ledger.database import Database
 from services.message.cancelling import Canceller
+from services.message.opt_outs import OptOutKeeper
+from services.message.preview import Previewer
 from services.message.receiving import Receiver
 from services.message.sending import Sender
 from services.message.webhooks import WebhookIngester
@@ -36,16 +39,22 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
         receiver: Receiver,
         ingester: WebhookIngester,
         canceller: Canceller,
+        previewer: Previewer,
+        opt_outs: OptOutKeeper,
+        clients: Clients,
     ) -> None:
         self._database = database
         self._sender = sender
         self._receiver = receiver
         self._ingester = ingester
         self._canceller = canceller
+        self._previewer = previewer
+        self._opt_outs = opt_outs
+        self._clients = clients
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: _Context) -> pb.SendMessageResponse:
         """Accept one message."""
-        (answer,) = await self._sender.send([request], caller=_caller(context))
+        (answer,) = await self._sender.send([request], caller=_caller(context), client=self._client(context))
         if isinstance(answer, PosthouseError):
             raise answer
         return pb.SendMessageResponse(message=answer)
@@ -55,7 +64,9 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
     ) -> pb.SendMessagesResponse:
         """Accept a batch, each message on its own."""
         _check_batch("requests", len(request.requests))
-        answers = await self._sender.send(request.requests, caller=_caller(context))
+        answers = await self._sender.send(
+            request.requests, caller=_caller(context), client=self._client(context)
+        )
         return pb.SendMessagesResponse(
             results=[
                 pb.SendResult(error=to_item_error(answer))
@@ -122,10 +133,33 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
         return pb.CancelMessageResponse(message=message)
 
     async def PreviewMessage(
-        self, _request: pb.PreviewMessageRequest, _context: _Context
+        self, request: pb.PreviewMessageRequest, context: _Context
     ) -> pb.PreviewMessageResponse:
-        """Say that this is not there yet."""
-        raise NotImplementedYetError("PreviewMessage is not implemented yet")
+        """Tell what a send would do."""
+        client = self._client(context)
+        return await self._previewer.preview(
+            request.message, caller=_caller(context), client=client, ip=client.address
+        )
+
+    async def ListOptOuts(self, request: pb.ListOptOutsRequest, _context: _Context) -> pb.ListOptOutsResponse:
+        """List the opt-outs that hold."""
+        return await self._opt_outs.page(request)
+
+    async def AddOptOut(self, request: pb.AddOptOutRequest, context: _Context) -> pb.AddOptOutResponse:
+        """Record an opt-out."""
+        return await self._opt_outs.add(request, caller=_caller(context))
+
+    async def RemoveOptOut(
+        self, request: pb.RemoveOptOutRequest, context: _Context
+    ) -> pb.RemoveOptOutResponse:
+        """Lift an opt-out."""
+        return await self._opt_outs.remove(request, caller=_caller(context))
+
+    async def ListConsentEvents(
+        self, request: pb.ListConsentEventsRequest, _context: _Context
+    ) -> pb.ListConsentEventsResponse:
+        """List the history of consent."""
+        return await self._opt_outs.history(request)
 
     async def ReceiveMessages(
         self, request: pb.ReceiveMessagesRequest, _context: _Context
@@ -155,6 +189,10 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
             duplicate_count=done.duplicate_count,
             webhook_log_id=done.webhook_log_id,
         )
+
+    def _client(self, context: _Context) -> Client:
+        metadata: Any = context.invocation_metadata()
+        return self._clients.of_call(metadata, context.peer())
 
 
 def _check_batch(field: str, size: int) -> None:

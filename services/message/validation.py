@@ -16,6 +16,7 @@ from services.ledger.addresses import Address, InvalidAddressError, normalise
 from services.ledger.drafts import Draft
 from services.ledger.threading import conversation_id, conversation_key, family_of
 from services.message.attachments import check_attachments
+from services.message.consent import keyword_of
 from services.message.segments import measure
 from services.providers.base import Inbound
 
@@ -37,11 +38,11 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: bool) -> Draft:
     """Return the draft of a request, or raise InvalidRequestError with every violation in it."""
     faults: list[Violation] = []
-    sender = _address(faults, "sender", request.sender, strict_phones, True)
-    recipient = _address(faults, "recipient", request.recipient, strict_phones, False)
+    sender = read_address(faults, "sender", request.sender, strict_phones, True)
+    recipient = read_address(faults, "recipient", request.recipient, strict_phones, False)
     given = request.attachments
     attached = bool(given)
-    channel = _channel(faults, request.channel, recipient, attached)
+    channel = read_channel(faults, request.channel, recipient, attached)
     if sender is not None:
         _check_sender(faults, channel, sender, recipient)
     body, subject, html = request.body, request.subject, request.html
@@ -58,6 +59,8 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
     if not priority and request.priority:
         faults.append(Violation("priority", "is not a known priority"))
     request_id = request.request_id
+    if request.transactional and channel not in ("email", ""):
+        faults.append(Violation("transactional", "is for e-mail only"))
     if request_id and not _REQUEST_ID.fullmatch(request_id):
         faults.append(Violation("request_id", "must be 1 to 255 visible ASCII characters"))
     if faults or sender is None or recipient is None:
@@ -89,7 +92,7 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
         expire_time=expire_time,
         transactional=request.transactional,
         request_id=request_id,
-        request_hash=_hash(request) if request_id else None,
+        request_hash=request_hash(request) if request_id else None,
     )
 
 
@@ -103,8 +106,8 @@ def inbound_draft(
     in the future becomes `now`.
     """
     faults: list[Violation] = []
-    sender = _address(faults, "sender", inbound.sender, False, True)
-    recipient = _address(faults, "recipient", inbound.recipient, False, True)
+    sender = read_address(faults, "sender", inbound.sender, False, True)
+    recipient = read_address(faults, "recipient", inbound.recipient, False, True)
     channel = inbound.channel or ("email" if recipient is not None and recipient.kind == "email" else "sms")
     if channel == "sms" and inbound.attachments:
         channel = "mms"
@@ -144,10 +147,14 @@ def inbound_draft(
         event_key=_storable(inbound.event_key),
         provider_message_id=_storable(inbound.provider_message_id) or None,
         webhook_log_id=webhook_log_id,
+        keyword=keyword_of(body, family),
     )
 
 
-def _address(faults: list[Violation], field: str, text: str, strict: bool, as_sender: bool) -> Address | None:
+def read_address(
+    faults: list[Violation], field: str, text: str, strict: bool, as_sender: bool
+) -> Address | None:
+    """Return the address in a field, or None and add what is wrong with it to `faults`."""
     try:
         return normalise(text, strict=strict, allow_short_code=as_sender, allow_alphanumeric=as_sender)
     except InvalidAddressError as error:
@@ -159,8 +166,8 @@ def _original(address: Address) -> str | None:
     return None if address.original == address.canonical else address.original
 
 
-def _channel(faults: list[Violation], asked: int, recipient: Address | None, attached: bool) -> str:
-    """Return the channel's word, or "" when the request does not tell."""
+def read_channel(faults: list[Violation], asked: int, recipient: Address | None, attached: bool) -> str:
+    """Return the channel's word, or "" when the request does not tell; what is wrong goes to `faults`."""
     channel = CHANNEL.word(asked)
     to_email = recipient is not None and recipient.kind == "email"
     if not channel:
@@ -269,7 +276,7 @@ def _time(faults: list[Violation], field: str, timestamp: Timestamp) -> datetime
         return None
 
 
-def _hash(request: SendMessageRequest) -> bytes:
+def request_hash(request: SendMessageRequest) -> bytes:
     """Return what tells two payloads under one request_id apart."""
     payload = SendMessageRequest()
     payload.CopyFrom(request)

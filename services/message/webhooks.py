@@ -1,6 +1,7 @@
 """The use case of webhooks: verify, log, apply once. A provider gets its 2xx only after the commit."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,9 @@ _MAX_EVENT_KEY = 255
 
 # Headers that are not kept: they carry credentials.
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+# The same in URLs, where a provider cannot sign.
+_SECRET_IN_URL = re.compile(r"([?&]token=)[^&#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,7 @@ class WebhookIngester:
         )
         committed = await self._committer.submit(unit)
         metrics.WEBHOOKS.labels(name, "accepted").inc()
-        keys = {receipt.event_key for receipt in receipts}
-        applied = [receipt for receipt in committed.applied if receipt.event_key in keys]
+        applied = [receipt for receipt in committed.applied if receipt.webhook_log_id == log_id]
         moved = sum(receipt.moved for receipt in applied)
         metrics.RECEIPTS.labels("moved").inc(moved)
         metrics.RECEIPTS.labels("late").inc(len(applied) - moved)
@@ -173,13 +176,18 @@ def _uuid_or_none(text: str) -> str | None:
 def _log_entry(
     log_id: str, name: str, request: WebhookRequest, remote_address: str, verdict: str, detail: str | None
 ) -> WebhookLog:
-    headers = {key: value for key, value in request.headers.items() if key not in _SECRET_HEADERS}
+    # PostgreSQL stores no NUL characters.
+    headers = {
+        key.replace("\0", ""): value.replace("\0", "")
+        for key, value in request.headers.items()
+        if key not in _SECRET_HEADERS
+    }
     return WebhookLog(
         id=log_id,
         provider=name,
         method=request.method,
-        url=request.url.replace("\0", ""),
-        headers=orjson.dumps(headers).decode().replace("\\u0000", ""),
+        url=_SECRET_IN_URL.sub(r"\1***", request.url.replace("\0", "")),
+        headers=orjson.dumps(headers).decode(),
         body=request.body,
         remote_address=remote_address,
         verdict=verdict,

@@ -21,6 +21,8 @@ class OutboundMessage:
     html: str = ""
     # Each has content_type, filename, and either url or content (base64).
     attachments: Sequence[Mapping[str, Any]] = ()
+    # When this attempt began; None when it is not known.
+    attempt_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,15 @@ class Retryable:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The provider refused it, and will again."""
+    """The provider refused it, and will again.
+
+    `provider_fault`: not for the message's sake, but for our account or its configuration; another provider
+    may well take it.
+    """
 
     error_code: str
     error_message: str = ""
+    provider_fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)

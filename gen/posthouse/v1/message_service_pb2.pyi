@@ -1,6 +1,8 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from posthouse.v1 import consent_pb2 as _consent_pb2
+from posthouse.v1 import conversation_pb2 as _conversation_pb2
 from posthouse.v1 import message_pb2 as _message_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -333,3 +335,81 @@ class IngestWebhookResponse(_message.Message):
     duplicate_count: int
     webhook_log_id: str
     def __init__(self, http_status: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., applied_count: _Optional[int] = ..., duplicate_count: _Optional[int] = ..., webhook_log_id: _Optional[str] = ...) -> None: ...
+
+class ListOptOutsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "sender", "recipient", "channel_family")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    sender: str
+    recipient: str
+    channel_family: _conversation_pb2.ChannelFamily
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., channel_family: _Optional[_Union[_conversation_pb2.ChannelFamily, str]] = ...) -> None: ...
+
+class ListOptOutsResponse(_message.Message):
+    __slots__ = ("opt_outs", "next_page_token")
+    OPT_OUTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    opt_outs: _containers.RepeatedCompositeFieldContainer[_consent_pb2.OptOut]
+    next_page_token: str
+    def __init__(self, opt_outs: _Optional[_Iterable[_Union[_consent_pb2.OptOut, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class AddOptOutRequest(_message.Message):
+    __slots__ = ("sender", "recipient", "reason")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    sender: str
+    recipient: str
+    reason: str
+    def __init__(self, sender: _Optional[str] = ..., recipient: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AddOptOutResponse(_message.Message):
+    __slots__ = ("opt_out", "created")
+    OPT_OUT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    opt_out: _consent_pb2.OptOut
+    created: bool
+    def __init__(self, opt_out: _Optional[_Union[_consent_pb2.OptOut, _Mapping]] = ..., created: _Optional[bool] = ...) -> None: ...
+
+class RemoveOptOutRequest(_message.Message):
+    __slots__ = ("sender", "recipient", "reason")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    sender: str
+    recipient: str
+    reason: str
+    def __init__(self, sender: _Optional[str] = ..., recipient: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RemoveOptOutResponse(_message.Message):
+    __slots__ = ("removed",)
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: bool
+    def __init__(self, removed: _Optional[bool] = ...) -> None: ...
+
+class ListConsentEventsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "sender", "recipient", "change")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    sender: str
+    recipient: str
+    change: _consent_pb2.ConsentChange
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., change: _Optional[_Union[_consent_pb2.ConsentChange, str]] = ...) -> None: ...
+
+class ListConsentEventsResponse(_message.Message):
+    __slots__ = ("events", "next_page_token")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[_consent_pb2.ConsentEvent]
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[_consent_pb2.ConsentEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

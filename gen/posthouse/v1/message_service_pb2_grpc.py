@@ -81,6 +81,26 @@ class MessageServiceStub:
                 request_serializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookRequest.SerializeToString,
                 response_deserializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookResponse.FromString,
                 _registered_method=True)
+        self.ListOptOuts = channel.unary_unary(
+                '/posthouse.v1.MessageService/ListOptOuts',
+                request_serializer=posthouse_dot_v1_dot_message__service__pb2.ListOptOutsRequest.SerializeToString,
+                response_deserializer=posthouse_dot_v1_dot_message__service__pb2.ListOptOutsResponse.FromString,
+                _registered_method=True)
+        self.AddOptOut = channel.unary_unary(
+                '/posthouse.v1.MessageService/AddOptOut',
+                request_serializer=posthouse_dot_v1_dot_message__service__pb2.AddOptOutRequest.SerializeToString,
+                response_deserializer=posthouse_dot_v1_dot_message__service__pb2.AddOptOutResponse.FromString,
+                _registered_method=True)
+        self.RemoveOptOut = channel.unary_unary(
+                '/posthouse.v1.MessageService/RemoveOptOut',
+                request_serializer=posthouse_dot_v1_dot_message__service__pb2.RemoveOptOutRequest.SerializeToString,
+                response_deserializer=posthouse_dot_v1_dot_message__service__pb2.RemoveOptOutResponse.FromString,
+                _registered_method=True)
+        self.ListConsentEvents = channel.unary_unary(
+                '/posthouse.v1.MessageService/ListConsentEvents',
+                request_serializer=posthouse_dot_v1_dot_message__service__pb2.ListConsentEventsRequest.SerializeToString,
+                response_deserializer=posthouse_dot_v1_dot_message__service__pb2.ListConsentEventsResponse.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer:
@@ -151,6 +171,34 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOptOuts(self, request, context):
+        """Lists opt-outs, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddOptOut(self, request, context):
+        """Records that a contact is to get no more messages from one of our addresses; idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveOptOut(self, request, context):
+        """Lifts an opt-out; idempotent. The history keeps both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConsentEvents(self, request, context):
+        """Lists the history of consent, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -198,6 +246,26 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.IngestWebhook,
                     request_deserializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookRequest.FromString,
                     response_serializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookResponse.SerializeToString,
+            ),
+            'ListOptOuts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOptOuts,
+                    request_deserializer=posthouse_dot_v1_dot_message__service__pb2.ListOptOutsRequest.FromString,
+                    response_serializer=posthouse_dot_v1_dot_message__service__pb2.ListOptOutsResponse.SerializeToString,
+            ),
+            'AddOptOut': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddOptOut,
+                    request_deserializer=posthouse_dot_v1_dot_message__service__pb2.AddOptOutRequest.FromString,
+                    response_serializer=posthouse_dot_v1_dot_message__service__pb2.AddOptOutResponse.SerializeToString,
+            ),
+            'RemoveOptOut': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveOptOut,
+                    request_deserializer=posthouse_dot_v1_dot_message__service__pb2.RemoveOptOutRequest.FromString,
+                    response_serializer=posthouse_dot_v1_dot_message__service__pb2.RemoveOptOutResponse.SerializeToString,
+            ),
+            'ListConsentEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsentEvents,
+                    request_deserializer=posthouse_dot_v1_dot_message__service__pb2.ListConsentEventsRequest.FromString,
+                    response_serializer=posthouse_dot_v1_dot_message__service__pb2.ListConsentEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -445,6 +513,114 @@ class MessageService:
             '/posthouse.v1.MessageService/IngestWebhook',
             posthouse_dot_v1_dot_message__service__pb2.IngestWebhookRequest.SerializeToString,
             posthouse_dot_v1_dot_message__service__pb2.IngestWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOptOuts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/posthouse.v1.MessageService/ListOptOuts',
+            posthouse_dot_v1_dot_message__service__pb2.ListOptOutsRequest.SerializeToString,
+            posthouse_dot_v1_dot_message__service__pb2.ListOptOutsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddOptOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/posthouse.v1.MessageService/AddOptOut',
+            posthouse_dot_v1_dot_message__service__pb2.AddOptOutRequest.SerializeToString,
+            posthouse_dot_v1_dot_message__service__pb2.AddOptOutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveOptOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/posthouse.v1.MessageService/RemoveOptOut',
+            posthouse_dot_v1_dot_message__service__pb2.RemoveOptOutRequest.SerializeToString,
+            posthouse_dot_v1_dot_message__service__pb2.RemoveOptOutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsentEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/posthouse.v1.MessageService/ListConsentEvents',
+            posthouse_dot_v1_dot_message__service__pb2.ListConsentEventsRequest.SerializeToString,
+            posthouse_dot_v1_dot_message__service__pb2.ListConsentEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

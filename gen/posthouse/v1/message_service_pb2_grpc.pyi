@@ -53,6 +53,14 @@ class MessageServiceStub:
     """Stores inbound messages that another system has already normalised."""
     IngestWebhook: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.IngestWebhookRequest, _message_service_pb2.IngestWebhookResponse]
     """Verifies, stores and applies one raw provider request."""
+    ListOptOuts: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOptOutsRequest, _message_service_pb2.ListOptOutsResponse]
+    """Lists opt-outs, newest first."""
+    AddOptOut: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AddOptOutRequest, _message_service_pb2.AddOptOutResponse]
+    """Records that a contact is to get no more messages from one of our addresses; idempotent."""
+    RemoveOptOut: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RemoveOptOutRequest, _message_service_pb2.RemoveOptOutResponse]
+    """Lifts an opt-out; idempotent. The history keeps both."""
+    ListConsentEvents: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListConsentEventsRequest, _message_service_pb2.ListConsentEventsResponse]
+    """Lists the history of consent, newest first."""
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -79,6 +87,14 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Stores inbound messages that another system has already normalised."""
     IngestWebhook: _aio.UnaryUnaryMultiCallable[_message_service_pb2.IngestWebhookRequest, _message_service_pb2.IngestWebhookResponse]  # type: ignore[assignment]
     """Verifies, stores and applies one raw provider request."""
+    ListOptOuts: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOptOutsRequest, _message_service_pb2.ListOptOutsResponse]  # type: ignore[assignment]
+    """Lists opt-outs, newest first."""
+    AddOptOut: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AddOptOutRequest, _message_service_pb2.AddOptOutResponse]  # type: ignore[assignment]
+    """Records that a contact is to get no more messages from one of our addresses; idempotent."""
+    RemoveOptOut: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RemoveOptOutRequest, _message_service_pb2.RemoveOptOutResponse]  # type: ignore[assignment]
+    """Lifts an opt-out; idempotent. The history keeps both."""
+    ListConsentEvents: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListConsentEventsRequest, _message_service_pb2.ListConsentEventsResponse]  # type: ignore[assignment]
+    """Lists the history of consent, newest first."""
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """MessageService is everything that comes in: sends from callers, and webhooks and inbound
@@ -156,5 +172,37 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.IngestWebhookResponse, _abc.Awaitable[_message_service_pb2.IngestWebhookResponse]]:
         """Verifies, stores and applies one raw provider request."""
+
+    @_abc_1.abstractmethod
+    def ListOptOuts(
+        self,
+        request: _message_service_pb2.ListOptOutsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.ListOptOutsResponse, _abc.Awaitable[_message_service_pb2.ListOptOutsResponse]]:
+        """Lists opt-outs, newest first."""
+
+    @_abc_1.abstractmethod
+    def AddOptOut(
+        self,
+        request: _message_service_pb2.AddOptOutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.AddOptOutResponse, _abc.Awaitable[_message_service_pb2.AddOptOutResponse]]:
+        """Records that a contact is to get no more messages from one of our addresses; idempotent."""
+
+    @_abc_1.abstractmethod
+    def RemoveOptOut(
+        self,
+        request: _message_service_pb2.RemoveOptOutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.RemoveOptOutResponse, _abc.Awaitable[_message_service_pb2.RemoveOptOutResponse]]:
+        """Lifts an opt-out; idempotent. The history keeps both."""
+
+    @_abc_1.abstractmethod
+    def ListConsentEvents(
+        self,
+        request: _message_service_pb2.ListConsentEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.ListConsentEventsResponse, _abc.Awaitable[_message_service_pb2.ListConsentEventsResponse]]:
+        """Lists the history of consent, newest first."""
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -45,6 +45,7 @@ async def test_message_has_every_column(database: Database, seed: Seed) -> None:
         provider_message_id="SM1",
         error_code="30008",
         error_message="later",
+        transactional=True,
     )
     async with database.read() as connection:
         message = await reads.get_message(connection, message_id)

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway import answers, send
 from gateway.front import Front
+from gateway.rate_limits import Endpoints, RateLimits
 from gateway.schemas import SendRequest
 from posthouse.v1 import message_service_pb2 as pb
 from tests.unit.gateway.conftest import Gateway
@@ -77,7 +78,7 @@ async def test_document(client: httpx2.AsyncClient) -> None:
         for method, operation in item.items()
     }
     assert ("post", send.PATH) in operations
-    assert len(operations) == 33
+    assert len(operations) == 37
     for operation in operations.values():
         assert "422" not in operation["responses"]
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
@@ -127,5 +128,7 @@ async def test_front_passes_other_scopes_on() -> None:
         await asyncio.sleep(0)
         seen.append(scope["type"])
 
-    await Front(app, direct={}, max_body_bytes=1)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    await Front(
+        app, direct={}, max_body_bytes=1, rate_limits=RateLimits(), endpoints=Endpoints((), ())
+    )({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]

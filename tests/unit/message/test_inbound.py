@@ -44,6 +44,7 @@ def test_a_reply_joins_the_conversation_of_the_send() -> None:
         event_key="e1",
         provider_message_id="SM1",
         webhook_log_id="w1",
+        keyword="YES",
     )
 
 

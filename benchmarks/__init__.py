@@ -1,0 +1,1 @@
+"""What Posthouse can carry on this machine, beside what the machine itself can."""

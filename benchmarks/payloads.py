@@ -1,0 +1,43 @@
+"""The messages that all measurements send: short texts from one number to many."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from posthouse.v1 import message_service_pb2 as pb
+
+SENDER = "+15551234567"
+BODY = "Your table for two is booked for Saturday at eight. Reply C to cancel."
+# Conversations the messages fall into.
+RECIPIENTS = 10_000
+
+
+def recipient(number: int) -> str:
+    """Return one of the recipients, all of them in turn."""
+    return f"+1555{2_000_000 + number % RECIPIENTS}"
+
+
+def batches(size: int) -> Iterator[bytes]:
+    """Yield the serialised SendMessages requests that name every recipient once."""
+    for start in range(0, RECIPIENTS, size):
+        requests = [
+            pb.SendMessageRequest(sender=SENDER, recipient=recipient(number), body=BODY)
+            for number in range(start, start + size)
+        ]
+        yield pb.SendMessagesRequest(requests=requests).SerializeToString()
+
+
+def singles() -> Iterator[bytes]:
+    """Yield serialised SendMessage requests."""
+    for number in range(RECIPIENTS):
+        yield pb.SendMessageRequest(sender=SENDER, recipient=recipient(number), body=BODY).SerializeToString()
+
+
+def http_requests(port: int) -> Iterator[bytes]:
+    """Yield whole HTTP requests that send one message each."""
+    for number in range(RECIPIENTS):
+        body = orjson.dumps({"from": SENDER, "to": recipient(number), "body": BODY})
+        yield (
+            f"POST /api/v1/messages/send HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode() + body

@@ -1,0 +1,209 @@
+"""The stack under test: `posthouse up` in a folder of its own, with what it costs by process."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from benchmarks.results import Load
+from cli.datadir import DataDir, StackState
+from cli.embedded.spawn import Process, kill, last_line, spawn
+
+# The processes whose cost is shown.
+PROCESSES = ("message", "dispatch", "conversation", "gateway", "postgres", "nats")
+
+_START, _POLL = 90.0, 0.1
+# Counting reads the whole table: not too often.
+_DRAIN, _DRAIN_POLL = 600.0, 0.25
+
+# No contact replies, or every send would make two messages. Nobody is held back by rates.
+_SETTINGS = {
+    "POSTHOUSE_SIMULATOR_PROFILE": '{"reply_rate": 0}',
+    "POSTHOUSE_LOG_LEVEL": "warning",
+    "RATE_LIMIT_ENABLED": "false",
+}
+
+
+class StartFailedError(Exception):
+    """Something the benchmark needs did not start. The text says what."""
+
+
+class BenchStack:
+    """A running stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._log = folder / "up.log"
+        self.grpc_port, self.http_port = free_ports(3), free_ports(1)
+        command = [sys.executable, "-P", "-m", "cli.main", "up", "--data-dir", str(self._data)]
+        command += ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
+        self._process = spawn(command, log=self._log, env=environment(_SETTINGS), cwd=folder)
+        self._await_health()
+
+    @property
+    def state(self) -> StackState:
+        """Return what the running stack tells other commands."""
+        state = DataDir(self._data).read_state()
+        if state is None:
+            raise StartFailedError(f"the stack has ended: {last_line(self._log)}")
+        return state
+
+    def database(self) -> psycopg.Connection[Any]:
+        """Return a connection to the ledger."""
+        return psycopg.connect(self.state.database_url, autocommit=True)
+
+    def set_synchronous_commit(self, value: str) -> None:
+        """Change how commits are made durable, for every session from now on."""
+        with self.database() as connection:
+            connection.execute(f"ALTER DATABASE posthouse SET synchronous_commit = {value}".encode())
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = 'posthouse' AND pid <> pg_backend_pid()"
+            )
+        with self.database() as connection:
+            row = connection.execute("SHOW synchronous_commit").fetchone()
+            if row != (value,):
+                raise StartFailedError(f"synchronous_commit is {row}, not {value}")
+        # Every process finds out by itself that its sessions are gone.
+        time.sleep(3)
+        self._await_health()
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU time each process has used, with what it has started."""
+        return {name: _cpu_of(self.state.children[name][0]) for name in PROCESSES}
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Hold a process still."""
+        pid = self.state.children[name][0]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def undelivered(self) -> int:
+        """Return the number of messages that have not arrived yet."""
+        with self.database() as connection:
+            row = connection.execute("SELECT count(*) FROM messages WHERE state <> 'delivered'").fetchone()
+        return int(row[0]) if row else 0
+
+    def drain(self) -> None:
+        """Wait until every message is delivered."""
+        deadline = time.monotonic() + _DRAIN
+        while self.undelivered():
+            if time.monotonic() > deadline:
+                raise StartFailedError(f"{self.undelivered()} messages are not delivered")
+            time.sleep(_DRAIN_POLL)
+
+    def stop(self) -> None:
+        """Stop all of it."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            kill(self._process)
+
+    def _await_health(self) -> None:
+        url = f"http://127.0.0.1:{self.http_port}/health"
+        deadline = time.monotonic() + _START
+        while True:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise StartFailedError(f"the stack does not start: {last_line(self._log)}")
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as response:
+                if json.load(response)["status"] == "ok":
+                    return
+            time.sleep(_POLL)
+
+
+@contextlib.contextmanager
+def running_stack() -> Iterator[BenchStack]:
+    """Yield a stack on a folder that is deleted afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="posthouse-bench-"))
+    stack = None
+    try:
+        stack = BenchStack(folder)
+        yield stack
+    finally:
+        if stack is not None:
+            stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_module(module: str, *arguments: object) -> Iterator[int]:
+    """Run a module that serves on the port given as its last argument; yield the port once it answers."""
+    port = free_ports(1)
+    process = _module(module, *arguments, port)
+    try:
+        _await_port(process, port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def run_load(module: str, *arguments: object) -> Load:
+    """Run a load client to its end and return what it measured."""
+    process = _module(module, *arguments, stdout=subprocess.PIPE)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise StartFailedError(f"{module} ended with exit code {process.returncode}")
+    return Load.from_json(output.decode().splitlines()[-1])
+
+
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """Return the environment without Posthouse's settings but these."""
+    own = ("POSTHOUSE_", "RATE_LIMIT_", "DATABASE_URL", "NATS_URL")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(own)}
+    return {**kept, **settings}
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` neighbouring ports that are free at the moment."""
+    while True:
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            first: int = probe.getsockname()[1]
+            for port in range(first + 1, first + count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
+def _module(module: str, *arguments: object, stdout: int | None = None) -> Process:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=stdout)  # noqa: S603 - our own modules
+
+
+def _await_port(process: Process, port: int) -> None:
+    deadline = time.monotonic() + _START
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(_POLL)
+    raise StartFailedError(f"nothing answers on port {port}")
+
+
+def _cpu_of(pid: int) -> float:
+    """Return the seconds a process and those below it have used, the dead and reaped included."""
+    process = psutil.Process(pid)
+    total = 0.0
+    for member in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = member.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total

@@ -1,0 +1,128 @@
+"""Limits HTTP callers per client and endpoint, and tells every caller where it stands."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+from gateway import problems
+from gateway.routing import API
+from services.kit.rate_limit_clients import GATEWAY_ADDRESS, GATEWAY_TOKEN, Client, Clients, credential
+from services.kit.rate_limits import RateLimiter, Verdict
+from services.kit.sliding_window import Quota
+
+Headers = list[tuple[bytes, bytes]]
+
+# Probes and documentation, and what providers send: they cannot slow down, and what they report is lost
+# when it is refused.
+_EXEMPT = (
+    "/health",
+    "/ready",
+    "/metrics",
+    "/webhook/",
+    f"{API}/webhooks/",
+    f"{API}/docs",
+    f"{API}/openapi.json",
+)
+_READ = frozenset({b"authorization", b"x-api-key", b"x-forwarded-for"})
+_UNMATCHED = "unmatched"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the limits say about one request."""
+
+    # Goes onto the answer, whatever it is.
+    headers: Headers
+    # The answer, when the limit is used up.
+    problem: problems.Problem | None = None
+    # The path's template, where it was looked up.
+    endpoint: str = _UNMATCHED
+
+
+class Endpoints:
+    """Finds the endpoint of a request, as the router will."""
+
+    def __init__(self, direct: Iterable[tuple[str, str]], routes: Iterable[BaseRoute]) -> None:
+        self._direct: Mapping[tuple[str, str], str] = {place: place[1] for place in direct}
+        self._routes = list(routes)
+
+    def of(self, scope: Scope) -> str:
+        """Return the path's template. Whatever is no endpoint is one, so that guessing is limited too."""
+        found = self._direct.get((scope["method"], scope["path"]))
+        if found is not None:
+            return found
+        for route in self._routes:
+            if route.matches(scope)[0] is Match.FULL:
+                return str(getattr(route, "path", _UNMATCHED))
+        return _UNMATCHED
+
+
+class RateLimits:
+    """The limits of the gateway. Without a limiter everything passes, and no headers are added."""
+
+    def __init__(
+        self,
+        limiter: RateLimiter | None = None,
+        clients: Clients | None = None,
+        *,
+        requests: int = 0,
+        gateway_token: str = "",
+    ) -> None:
+        self._limiter = limiter
+        self._clients = clients or Clients()
+        self._requests = requests
+        self._token = gateway_token
+
+    async def admit(self, scope: Scope, endpoints: Endpoints) -> Admission:
+        """Count a request, and note in its scope who calls and what the services are to be told of it."""
+        client = self._identify(scope)
+        if self._limiter is None or scope["path"].startswith(_EXEMPT):
+            return Admission([])
+        endpoint = endpoints.of(scope)
+        quota = Quota(
+            "request",
+            f"{client.key} {scope['method']} {endpoint}" if endpoint is not _UNMATCHED else client.key,
+            max(self._requests, client.limit),
+        )
+        had, verdict = await self._limiter.take([quota])
+        headers = _headers(verdict, self._limiter.period, b"bulk" if client.limit else b"default")
+        problem = None if had else problems.from_error(self._limiter.refusal(verdict))
+        return Admission(headers, problem, endpoint)
+
+    def _identify(self, scope: Scope) -> Client:
+        given = [
+            (name.decode("ascii"), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if name in _READ
+        ]
+        host, port = scope.get("client") or ("", 0)
+        address = host
+        if given:
+            address = self._clients.address(host, [v for name, v in given if name == "x-forwarded-for"])
+        if address != host:
+            # From here on the caller is who the trusted proxy says.
+            scope["client"] = (address, 0)
+        else:
+            scope["client"] = (host, port)
+        if self._token:
+            scope.setdefault("state", {})["forwarded"] = (
+                (GATEWAY_TOKEN, self._token),
+                (GATEWAY_ADDRESS, address),
+            )
+        return self._clients.identify(credential(given), address)
+
+
+def _headers(verdict: Verdict, period: int, policy: bytes) -> Headers:
+    """Return the triple that clients know, its reset in Unix time, and the IETF's pair in seconds."""
+    wait = math.ceil(verdict.reset_seconds)
+    return [
+        (b"x-ratelimit-limit", b"%d" % verdict.limit),
+        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(time.time() + verdict.reset_seconds)),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy, verdict.limit, period)),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (policy, verdict.remaining, wait)),
+    ]

@@ -1,0 +1,124 @@
+"""The sliding window counter: its arithmetic, and its counts in the memory of one process."""
+
+import time
+from collections.abc import Callable, Sequence
+from math import floor
+from typing import NamedTuple
+
+# Keys in one generation of memory: some 100 MB when an attack fills both.
+_MOST_KEYS = 200_000
+# A moment past the edge at which one more passes.
+_MOMENT = 0.001
+
+
+class Window(NamedTuple):
+    """Hits of one key. The window before counts by the part of it that is still within the period."""
+
+    previous: int
+    current: int
+    # Seconds until the current window ends.
+    left: float
+
+    def used(self, period: int) -> int:
+        """Return how much of a limit is used up."""
+        return floor(self.previous * self.left / period) + self.current
+
+    def wait(self, limit: int, period: int) -> float:
+        """Return the seconds until one more passes, if nobody else comes."""
+        spare = limit - self.current
+        if spare > 0:
+            if floor(self.previous * self.left / period) < spare:
+                return 0.0
+            return self.left - spare * period / self.previous + _MOMENT
+        # Only in the next window, once enough of this one has slid out.
+        return self.left + max(0.0, period - limit * period / self.current) + _MOMENT
+
+
+class Quota(NamedTuple):
+    """A limit of somebody: so many in a period. Limits of different size are counted apart."""
+
+    # What is limited: request, client, sender or address.
+    scope: str
+    subject: str
+    limit: int
+
+
+class _Counts:
+    __slots__ = ("current", "previous", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.current = 0
+        self.previous = 0
+
+
+class MemoryWindows:
+    """Counts of one process. Exact: nothing happens between looking and taking.
+
+    A window begins with its key's first hit. Keys live in two generations; the older is dropped whole
+    when the younger is two periods old, or full, so that nothing is ever swept.
+    """
+
+    def __init__(
+        self, period: int, *, clock: Callable[[], float] = time.monotonic, most_keys: int = _MOST_KEYS
+    ) -> None:
+        self._period = period
+        self._clock = clock
+        self._most_keys = most_keys
+        self._young: dict[Quota, _Counts] = {}
+        self._old: dict[Quota, _Counts] = {}
+        self._turn = 0.0
+
+    async def take(self, quotas: Sequence[Quota], amount: int) -> tuple[int, list[Window]]:
+        """Take up to `amount` of all quotas alike; return how much was had, and what they stand at."""
+        now = self._clock()
+        if now >= self._turn or len(self._young) >= self._most_keys:
+            self._old, self._young = self._young, {}
+            self._turn = now + 2 * self._period
+        had = amount
+        for quota in quotas:
+            had = min(had, quota.limit - self._look(quota, now).used(self._period))
+        had = max(0, had)
+        if had:
+            for quota in quotas:
+                self._counts(quota, now).current += had
+        return had, [self._look(quota, now) for quota in quotas]
+
+    async def look(self, quotas: Sequence[Quota]) -> list[Window]:
+        """Return what quotas stand at."""
+        now = self._clock()
+        return [self._look(quota, now) for quota in quotas]
+
+    async def give_back(self, quotas: Sequence[Quota], amount: int) -> None:
+        """Return what was taken and not used."""
+        now = self._clock()
+        for quota in quotas:
+            counts = self._counts(quota, now)
+            counts.current = max(0, counts.current - amount)
+
+    async def close(self) -> None:
+        """Have nothing to close."""
+
+    def _look(self, quota: Quota, now: float) -> Window:
+        counts = self._young.get(quota) or self._old.get(quota)
+        if counts is None:
+            return Window(0, 0, self._period)
+        elapsed = now - counts.start
+        if elapsed < self._period:
+            return Window(counts.previous, counts.current, self._period - elapsed)
+        if elapsed < 2 * self._period:
+            return Window(counts.current, 0, 2 * self._period - elapsed)
+        return Window(0, 0, self._period)
+
+    def _counts(self, quota: Quota, now: float) -> _Counts:
+        counts = self._young.get(quota)
+        if counts is None:
+            counts = self._old.pop(quota, None) or _Counts(now)
+            self._young[quota] = counts
+        elapsed = now - counts.start
+        if elapsed >= 2 * self._period:
+            counts.start, counts.previous, counts.current = now, 0, 0
+        elif elapsed >= self._period:
+            counts.start += self._period
+            counts.previous, counts.current = counts.current, 0
+        return counts

@@ -1,0 +1,126 @@
+"""The use case of previewing: every check of a send, and nothing stored or sent."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from posthouse.v1 import message_service_pb2 as pb
+from services.kit.enum_names import CHANNEL, ENCODING
+from services.kit.errors import InvalidRequestError, OverloadedError, PosthouseError, Violation
+from services.kit.rate_limit_clients import Client
+from services.kit.rate_limits import Verdict
+from services.kit.status import to_item_error
+from services.ledger.addresses import Address
+from services.ledger.consent_reads import get_opt_out
+from services.ledger.database import Database
+from services.ledger.idempotency import StoredAnswer, load_answers
+from services.ledger.tables import conversations
+from services.ledger.threading import conversation_id, family_of
+from services.message.consent import opted_out
+from services.message.segments import measure
+from services.message.sending import key_reused, no_route
+from services.message.submission_limits import SubmissionLimiter
+from services.message.validation import check_send, read_address, read_channel, request_hash
+
+
+class Previewer:
+    """Tells what a send would do now."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        routing: Mapping[str, Sequence[str]],
+        strict_phones: bool,
+        limiter: SubmissionLimiter | None = None,
+    ) -> None:
+        self._database = database
+        self._routing = routing
+        self._strict_phones = strict_phones
+        self._limiter = limiter
+
+    async def preview(
+        self, request: pb.SendMessageRequest, *, caller: str, client: Client | None = None, ip: str = ""
+    ) -> pb.PreviewMessageResponse:
+        """Return what a send of this request by this caller would do; no refusal hides another."""
+        ignored: list[Violation] = []
+        sender = read_address(ignored, "sender", request.sender, self._strict_phones, True)
+        recipient = read_address(ignored, "recipient", request.recipient, self._strict_phones, False)
+        channel = read_channel(ignored, request.channel, recipient, bool(request.attachments))
+        channel = channel or CHANNEL.word(request.channel)
+        response = pb.PreviewMessageResponse(
+            channel=CHANNEL.number(channel),
+            sender=sender.canonical if sender else "",
+            recipient=recipient.canonical if recipient else "",
+            character_count=len(request.body),
+            route=self._routing.get(channel, ()),
+        )
+        if channel == "sms":
+            segments = measure(request.body)
+            response.segment_encoding = ENCODING.number(segments.encoding)
+            response.segment_count = segments.count
+            response.ucs2_characters.extend(segments.ucs2_characters)
+        refusals: list[PosthouseError] = []
+        try:
+            check_send(request, now=datetime.now(UTC), strict_phones=self._strict_phones)
+        except InvalidRequestError as error:
+            refusals.append(error)
+        if channel and channel not in self._routing:
+            refusals.append(no_route(channel))
+        async with self._database.read() as connection:
+            repeated = await _earlier(connection, caller, request)
+            if repeated is not None and repeated.request_hash != request_hash(request):
+                refusals.append(key_reused(request.request_id))
+            if sender and recipient and _fit(channel, sender, recipient):
+                response.conversation_id = conversation_id(
+                    family_of(channel), sender.canonical, recipient.canonical
+                )
+                response.conversation_exists = await _exists(connection, response.conversation_id)
+                overridden = request.transactional and channel == "email"
+                # A repeat gets its first answer, whatever the recipient has said since.
+                if not overridden and repeated is None:
+                    opt_out = await get_opt_out(connection, sender.canonical, recipient.canonical)
+                    refusals += [opted_out()] if opt_out is not None else []
+        if self._limiter is not None and client is not None:
+            verdict = await self._limiter.peek(client, response.sender, ip)
+            refusals += _show(response.rate_limit, verdict)
+        response.acceptable = not refusals
+        response.refusals.extend(to_item_error(refusal) for refusal in refusals)
+        return response
+
+
+def _fit(channel: str, sender: Address, recipient: Address) -> bool:
+    return {sender.kind == "email", recipient.kind == "email"} == {channel == "email"}
+
+
+async def _earlier(
+    connection: AsyncConnection, caller: str, request: pb.SendMessageRequest
+) -> StoredAnswer | None:
+    # PostgreSQL takes no NUL character; a key that has one was never stored.
+    if not request.request_id or "\0" in request.request_id:
+        return None
+    return (await load_answers(connection, caller, [request.request_id])).get(request.request_id)
+
+
+async def _exists(connection: AsyncConnection, conversation: str) -> bool:
+    statement = sa.select(sa.literal(1)).where(conversations.c.id == conversation)
+    return (await connection.execute(statement)).one_or_none() is not None
+
+
+def _show(shown: pb.RateLimitVerdict, verdict: Verdict) -> list[PosthouseError]:
+    """Fill in the verdict and return the refusal it means, if any."""
+    shown.allowed = verdict.allowed
+    shown.limit = verdict.limit
+    shown.remaining = verdict.remaining
+    shown.reset_seconds = verdict.reset_seconds
+    # Also when all of it is zero, there is a verdict.
+    shown.SetInParent()
+    if verdict.allowed:
+        return []
+    return [
+        OverloadedError(
+            f"the limit of {verdict.limit} is used up", reason="RATE_LIMITED", retry_after=verdict.retry_after
+        )
+    ]

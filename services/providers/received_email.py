@@ -1,0 +1,138 @@
+"""Reads the MIME message that a contact's mail program made, whatever state it is in.
+
+It is taken apart with the standard library's older rules: the newer ones (email.policy.default) parse every
+header by RFC 5322's grammar when it is looked at, and raise or crawl on what strangers write there. Headers
+that people read are decoded here, with a bound on their length.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.errors import MessageError
+from email.header import decode_header
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+from typing import Final, TypeAlias
+
+from services.providers.charsets import decode
+
+# Generic only to type checkers.
+_Part: TypeAlias = "Message[str, str]"
+
+_MAX_HEADER: Final = 16_384
+_FOLD: Final = re.compile(r"\r?\n[ \t]+|[\r\n]+")
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+_ENCODED_WORD: Final = "=?"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """An attachment as it came."""
+
+    filename: str
+    content_type: str
+    content_id: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class ReceivedEmail:
+    """What a message says. `text` and `html` are empty where it has none."""
+
+    text: str = field(default="", repr=False)
+    html: str = field(default="", repr=False)
+    files: list[ReceivedFile] = field(default_factory=list)
+
+
+def read_email(raw: bytes) -> ReceivedEmail:
+    """Return the first text, the first HTML and all else as files; never raises.
+
+    HTML stays as its sender wrote it: only the transfer encoding and the charset are undone. What is nested
+    deeper than Python's stack is not looked into.
+    """
+    email = ReceivedEmail()
+    try:
+        message = message_from_bytes(raw)
+    except RecursionError:
+        return ReceivedEmail(text=decode(raw))
+    for part in _leaves(message):
+        _add(email, part)
+    return email
+
+
+def header_values(headers: bytes, name: str) -> list[str]:
+    """Return the values of a header in a block of them, unfolded but not decoded, in their order."""
+    block = re.split(rb"\r?\n\r?\n", headers.lstrip(b"\r\n"), maxsplit=1)[0]
+    pattern = rb"(?im)^" + re.escape(name.encode()) + rb"[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)"
+    return [unfolded(decode(value[:_MAX_HEADER])) for value in re.findall(pattern, block)]
+
+
+def unfolded(value: str) -> str:
+    """Return a header's value in one line without control characters."""
+    return _CONTROLS.sub("", _FOLD.sub(" ", value[:_MAX_HEADER])).strip()
+
+
+def decode_words(value: str) -> str:
+    """Return a header's value with its encoded words (RFC 2047) decoded; never raises."""
+    if _ENCODED_WORD not in value:
+        return value
+    try:
+        chunks = decode_header(value[:_MAX_HEADER])
+    except (MessageError, ValueError):
+        return value
+    texts = [decode(chunk, charset or "") if isinstance(chunk, bytes) else chunk for chunk, charset in chunks]
+    return unfolded("".join(texts))
+
+
+def _leaves(message: _Part) -> Iterator[_Part]:
+    """Yield the parts that have no parts, in their order; a forwarded message is one, whole."""
+    waiting = [message]
+    while waiting:
+        part = waiting.pop()
+        payload = part.get_payload()
+        if isinstance(payload, list) and part.get_content_maintype() == "multipart":
+            waiting.extend(inner for inner in reversed(payload) if isinstance(inner, Message))
+        else:
+            yield part
+
+
+def _add(email: ReceivedEmail, part: _Part) -> None:
+    kind = part.get_content_type()
+    named = _filename(part)
+    attached = bool(named) or (part.get_content_disposition() or "") == "attachment"
+    if kind == "text/plain" and not attached and not email.text:
+        email.text = _text(part)
+    elif kind == "text/html" and not attached and not email.html:
+        email.html = _text(part)
+    elif content := _content(part):
+        content_id = unfolded(str(part.get("Content-ID", ""))).strip("<>")
+        email.files.append(ReceivedFile(named, kind, content_id, content))
+
+
+def _text(part: _Part) -> str:
+    return decode(_content(part), _parameter(part.get_param("charset", "")))
+
+
+def _content(part: _Part) -> bytes:
+    payload = part.get_payload()
+    if isinstance(payload, list):  # a forwarded message
+        try:
+            return b"\r\n".join(inner.as_bytes() for inner in payload if isinstance(inner, Message))
+        except (MessageError, ValueError, LookupError, RecursionError):
+            return b""
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
+
+
+def _filename(part: _Part) -> str:
+    found = part.get_param("filename", None, "content-disposition") or part.get_param("name", None)
+    return decode_words(unfolded(_parameter(found)))
+
+
+def _parameter(value: object) -> str:
+    """Return a header parameter, in plain or in the form of RFC 2231."""
+    try:
+        return collapse_rfc2231_value(value)  # type: ignore[arg-type]  # what get_param returns
+    except (LookupError, ValueError, TypeError):
+        return ""

@@ -1,0 +1,255 @@
+"""A whole Posthouse as a user runs it: `posthouse up` in a process of its own, on ports of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx2
+import psutil
+import psycopg
+from psycopg import sql
+
+from cli.datadir import DataDir, StackState
+from cli.embedded.spawn import Process, kill, spawn, wait_gone
+from services.kit.config import Settings
+from services.providers.simulator_store import SimulatorStore
+from tests.servers import free_ports, temporary_directory
+
+PROGRAM = Path(sys.executable).with_name("posthouse")
+SERVICES = ("message", "conversation", "dispatch", "gateway")
+
+_START = 90.0
+_RECOVERY = 15.0
+_POLL = 0.05
+_LOG_TAIL = 1500
+
+
+def eventually(condition: Callable[[], bool], *, timeout: float, what: str) -> None:
+    """Wait until the condition holds; fail with `what` when it does not within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(_POLL)
+
+
+class E2eStack:
+    """A stack in a folder: it can be started, hurt, looked into, stopped and started again."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.data = folder / "data"
+        self.log = folder / "up.log"
+        self.http_port = free_ports(1)
+        self.grpc_port = free_ports(3)
+        # A folder without a .env file.
+        self._directory = folder / "elsewhere"
+        self._directory.mkdir()
+        self._environment = _environment(settings or {})
+        self._process: Process | None = None
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.http = httpx2.Client(base_url=self.url, timeout=10, trust_env=False)
+
+    def start(self) -> None:
+        """Run `posthouse up` and wait until all of it answers."""
+        self._process = spawn(self.command(), log=self.log, env=self._environment, cwd=self._directory)
+        deadline = time.monotonic() + _START
+        while not self.is_healthy():
+            code = self._process.poll()
+            assert code is None, f"up ended with exit code {code}\n{self.report()}"
+            assert time.monotonic() < deadline, f"not ready within {_START:g} s\n{self.report()}"
+            time.sleep(_POLL)
+
+    def command(self) -> list[str]:
+        """Return the command line of `up`."""
+        return [
+            str(PROGRAM), "up", "--data-dir", str(self.data),
+            "--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port),
+        ]  # fmt: skip
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command beside the stack and return how it ended."""
+        return subprocess.run(  # noqa: S603 - our own programs
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self._environment,
+            cwd=self._directory,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the supervisor."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def state(self) -> StackState:
+        """Return what the running stack tells other commands."""
+        state = DataDir(self.data).read_state()
+        assert state is not None, self.report()
+        return state
+
+    def child(self, name: str) -> int | None:
+        """Return the process id of a child, None while it is down."""
+        child = self.state.children.get(name)
+        return None if child is None else child[0]
+
+    def is_healthy(self) -> bool:
+        """Tell whether the gateway answers and has seen all services answer."""
+        try:
+            return bool(self.http.get("/health").json()["status"] == "ok")
+        except (httpx2.TransportError, ValueError):
+            return False
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a child, or to the supervisor as `up`, and to what a server has started."""
+        pid = self.pid if name == "up" else self.child(name)
+        assert pid is not None, f"{name} is down"
+        own = [] if name == "up" else psutil.Process(pid).children(recursive=True)
+        for process in (psutil.Process(pid), *own):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Hold a child, or the supervisor as `up`, still."""
+        self.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess, AssertionError):
+                self.signal(name, signal.SIGCONT)
+
+    def kill(self, name: str) -> None:
+        """Kill a child with SIGKILL and wait until the supervisor has started it again."""
+        pid = self.child(name)
+        assert pid is not None, f"{name} is down"
+        os.kill(pid, signal.SIGKILL)
+        self.await_restart(name, pid)
+
+    def await_restart(self, name: str, pid: int) -> None:
+        """Wait until a child runs as another process than before."""
+        eventually(lambda: self.child(name) not in (None, pid), timeout=20, what=f"{name} is started again")
+
+    def kill_everything(self) -> None:
+        """Kill supervisor, processes and servers with SIGKILL, none of them forewarned."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # Held still first: it can neither restart what dies nor die before its children.
+            self.signal("up", signal.SIGSTOP)
+        processes = self.processes()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert self._process is not None
+        self._process.wait(10)
+        assert not wait_gone(processes, timeout=10)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the supervisor and everything below it."""
+        supervisor = psutil.Process(self.pid)
+        return [*supervisor.children(recursive=True), supervisor]
+
+    def terminate(self) -> int:
+        """Ask the stack to stop, wait, and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(60)
+
+    def discard(self) -> None:
+        """End the stack however it is."""
+        self.http.close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGCONT)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                kill(self._process)
+
+    def channel(self, offset: int = 0) -> grpc.Channel:
+        """Return a gRPC channel to the service at this place after the first port."""
+        return grpc.insecure_channel(f"127.0.0.1:{self.grpc_port + offset}")
+
+    def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return what the ledger answers."""
+        with self._connect() as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows of every table."""
+        with self._connect() as connection:
+            names = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            ).fetchall()
+            counts = {}
+            for (name,) in names:
+                query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))
+                row = connection.execute(query).fetchone()
+                counts[name] = 0 if row is None else row[0]
+        return counts
+
+    def await_rest(self, *, timeout: float = 30.0) -> None:
+        """Wait until nothing is left to do: no work, no news, no callback on its way."""
+
+        def rests() -> bool:
+            (waiting,) = self.rows("SELECT count(*) FROM outbox")[0]
+            return waiting == 0 and self.simulator.pending() == 0
+
+        eventually(rests, timeout=timeout, what="outbox and callbacks are empty")
+
+    @property
+    def simulator(self) -> SimulatorStore:
+        """Return the simulator's own memory, to read."""
+        return SimulatorStore(self.data / "simulator.db")
+
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Connect to the ledger; a server that was killed needs a moment to recover."""
+        deadline = time.monotonic() + _RECOVERY
+        while True:
+            try:
+                return psycopg.connect(self.state.database_url, autocommit=True)
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL)
+
+    def report(self) -> str:
+        """Return what `up` and the processes said last."""
+        logs = [self.log, *sorted((self.data / "logs").glob("*.log"))]
+        tails = [(log.name, _tail(log)) for log in logs if log.exists()]
+        return "\n".join(f"--- {name}\n{tail}" for name, tail in tails)
+
+
+@contextlib.contextmanager
+def running_stack(settings: Mapping[str, str] | None = None) -> Iterator[E2eStack]:
+    """Yield a running stack in a folder of its own."""
+    with temporary_directory() as folder:
+        stack = E2eStack(folder, settings)
+        try:
+            stack.start()
+            yield stack
+        finally:
+            stack.discard()
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the developer's own settings."""
+    aliased = {name.upper() for name, field in Settings.model_fields.items() if field.validation_alias}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() not in aliased and not name.upper().startswith("POSTHOUSE_")
+    }
+    return {**kept, "RATE_LIMIT_ENABLED": "false", **settings}
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")

@@ -1,0 +1,189 @@
+"""The fence: whatever is redelivered, cancelled or raced for, a message is claimed once at a time."""
+
+import asyncio
+
+import pytest
+
+from services.kit.ids import new_id
+from services.ledger.cancel import cancel
+from services.ledger.claims import claim, claim_inquiries, claim_orphans, postpone, renew
+from services.ledger.database import Database
+
+from .rows import LATER, Book, make_draft, settlement_for
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_claim_makes_messages_ours(book: Book) -> None:
+    drafts = [make_draft(body="first", html="<p>", subject="s"), make_draft(body="second")]
+    acceptance = await book.accept(*drafts)
+    (envelope,) = acceptance.envelopes
+    claimed, taken = await book.claim([envelope.outbox_id], owner=7)
+    assert taken == [envelope.outbox_id]
+    assert [(m.id, m.body, m.attempt, m.event_count) for m in claimed] == [
+        (envelope.message_ids[0], "first", 1, 2),
+        (envelope.message_ids[1], "second", 1, 2),
+    ]
+    assert (claimed[0].html, claimed[0].subject, claimed[0].create_time) == (
+        "<p>",
+        "s",
+        acceptance.create_time,
+    )
+    assert await book.value("SELECT owner FROM outbox WHERE id = %s", envelope.outbox_id) == 7
+    for message in claimed:
+        assert await book.state(message.id) == "sending"
+        assert await book.story(message.id) == ["accepted", "sending"]
+
+
+async def test_concurrent_claims_of_one_envelope_share_nothing(book: Book, database: Database) -> None:
+    acceptance = await book.accept(*(make_draft() for _ in range(20)))
+    (envelope,) = acceptance.envelopes
+    options = {"lease": LATER, "republish_after": LATER}
+    async with database.hot() as first, database.hot() as second, first.transaction():
+        won, _ = await claim(first, [envelope.outbox_id], owner=1, event_outbox_id=new_id(), **options)
+        # The second does not wait for the first: another envelope may be free.
+        async with asyncio.timeout(5):
+            lost, lost_taken = await claim(
+                second, [envelope.outbox_id], owner=2, event_outbox_id=new_id(), **options
+            )
+    assert {message.id for message in won} == acceptance.stored
+    assert (lost, list(lost_taken)) == ([], [])
+
+
+async def test_many_dispatchers_claim_each_message_once(book: Book) -> None:
+    envelopes = [(await book.accept(make_draft(), make_draft())).envelopes[0] for _ in range(10)]
+    outbox_ids = [envelope.outbox_id for envelope in envelopes]
+    claims = await asyncio.gather(
+        *(book.claim(outbox_ids[owner:] + outbox_ids[:owner], owner=owner) for owner in range(1, 7))
+    )
+    claimed = [message.id for messages, _ in claims for message in messages]
+    # A row that another holds for a moment is passed over, not waited for: what is left is claimed next.
+    claimed += [message.id for message in (await book.claim(outbox_ids, owner=9))[0]]
+    assert sorted(claimed) == sorted(one for envelope in envelopes for one in envelope.message_ids)
+    assert await book.rows("SELECT DISTINCT state, attempt_count, event_count FROM messages") == [
+        ("sending", 1, 2)
+    ]
+
+
+async def test_an_envelope_under_way_is_not_taken_again(book: Book) -> None:
+    (message,) = await book.claimed(make_draft(), owner=1)
+    for owner in (1, 2):
+        assert await book.claim([message.outbox_id], owner=owner) == ([], [])
+    assert await book.story(message.id) == ["accepted", "sending"]
+
+
+async def test_an_envelope_nobody_knows_is_not_taken(book: Book) -> None:
+    acceptance = await book.accept(make_draft())
+    claimed, taken = await book.claim([new_id(), acceptance.envelopes[0].outbox_id])
+    assert (len(claimed), taken) == (1, [acceptance.envelopes[0].outbox_id])
+    assert await book.claim([]) == ([], [])
+
+
+async def test_cancelled_messages_are_passed_over(book: Book, database: Database) -> None:
+    (envelope,) = (await book.accept(make_draft(), make_draft(), make_draft())).envelopes
+    gone = envelope.message_ids[1]
+    async with database.hot() as connection:
+        assert await cancel(connection, gone, event_outbox_id=new_id(), republish_after=LATER) is not None
+    claimed, taken = await book.claim([envelope.outbox_id])
+    assert [message.id for message in claimed] == [envelope.message_ids[0], envelope.message_ids[2]]
+    assert taken == [envelope.outbox_id]
+    assert await book.story(gone) == ["accepted", "cancelled"]
+    assert await book.state(gone) == "cancelled"
+
+
+async def test_a_claimed_message_is_not_cancelled(book: Book, database: Database) -> None:
+    (message,) = await book.claimed(make_draft())
+    async with database.hot() as connection:
+        assert await cancel(connection, message.id, event_outbox_id=new_id(), republish_after=LATER) is None
+    assert await book.story(message.id) == ["accepted", "sending"]
+
+
+async def test_what_has_expired_is_not_claimed(book: Book) -> None:
+    (envelope,) = (await book.accept(make_draft(), make_draft())).envelopes
+    late = envelope.message_ids[0]
+    await book.rows("UPDATE messages SET expire_time = now() - interval '1 second' WHERE id = %s", late)
+    claimed, _ = await book.claim([envelope.outbox_id])
+    assert [message.id for message in claimed] == envelope.message_ids[1:]
+    assert await book.rows("SELECT state, attempt_count FROM messages WHERE id = %s", late) == [
+        ("pending", 0)
+    ]
+
+
+async def test_an_envelope_says_whether_a_dispatcher_has_died_over_it(book: Book, database: Database) -> None:
+    fresh, held = [(await book.accept(make_draft())).envelopes[0].outbox_id for _ in range(2)]
+    await book.claim([held], owner=1)
+    await book.rows("UPDATE outbox SET owner = 0, publish_count = 1 WHERE id = %s", held)
+    # A row that was published twice, and claimed by nobody, has no orphans.
+    await book.rows("UPDATE outbox SET publish_count = 2 WHERE id = %s", fresh)
+    async with database.hot() as connection:
+        _, taken = await claim(
+            connection,
+            [fresh, held],
+            owner=2,
+            lease=LATER,
+            event_outbox_id=new_id(),
+            republish_after=LATER,
+        )
+    assert taken == {fresh: False, held: True}
+
+
+async def test_renewing_and_postponing_touch_only_what_is_held(book: Book, database: Database) -> None:
+    messages = [(await book.claimed(make_draft(), owner=owner))[0] for owner in (1, 2)]
+    ids = [message.outbox_id for message in messages]
+    due = "SELECT owner, due_time > now() + interval '50 days' FROM outbox WHERE id = ANY(%s) ORDER BY id"
+    async with database.hot() as connection:
+        await renew(connection, ids, owner=1, lease=60 * 86_400.0)
+    assert await book.rows(due, ids) == [(1, True), (2, False)]
+    async with database.hot() as connection:
+        await postpone(connection, ids, owner=2, delay=60 * 86_400.0)
+    assert await book.rows(due, ids) == [(1, True), (None, True)]
+
+
+async def test_orphans_of_a_dead_dispatcher_are_unknown_and_to_be_asked_for(
+    book: Book, database: Database
+) -> None:
+    sending, settled = await book.claimed(make_draft(), make_draft(), owner=1)
+    await book.settle(settlement_for(settled, "sent"))
+    await book.rows("UPDATE outbox SET owner = 0 WHERE id = %s", sending.outbox_id)
+    claimed, taken = await book.claim([sending.outbox_id], owner=2)
+    assert (claimed, taken) == ([], [sending.outbox_id])
+    async with database.hot() as connection:
+        for expected in ([sending.id], []):
+            orphans = await claim_orphans(
+                connection,
+                taken,
+                owner=2,
+                own=[],
+                inquiry_delay=LATER,
+                event_outbox_id=new_id(),
+            )
+            assert [orphan.id for orphan in orphans] == expected
+    assert await book.story(sending.id) == ["accepted", "sending", "unknown"]
+    assert await book.story(settled.id) == ["accepted", "sending", "sent"]
+    assert await book.rows(
+        "SELECT number, outcome, error_code FROM dispatch_attempts WHERE message_id = %s", sending.id
+    ) == [(1, "unknown", "dispatcher_lost")]
+    inquiry = await book.rows(
+        "SELECT id::text, message_ids::text[] FROM outbox WHERE subject = 'posthouse.dispatch.sms.inquiry'"
+    )
+    assert [ids for _, ids in inquiry] == [[sending.id]]
+    async with database.hot() as connection:
+        asked = await claim_inquiries(connection, [inquiry[0][0]], owner=3, lease=LATER)
+        again = await claim_inquiries(connection, [inquiry[0][0]], owner=4, lease=LATER)
+    assert ([message.id for message in asked[0]], list(asked[1])) == ([sending.id], [inquiry[0][0]])
+    assert (again[0], list(again[1])) == ([], [])
+
+
+async def test_messages_a_dispatcher_has_just_claimed_are_no_orphans(book: Book, database: Database) -> None:
+    own, other = await book.claimed(make_draft(), make_draft(), owner=1)
+    async with database.hot() as connection:
+        for owner, expected in ((2, []), (1, [other.id])):
+            orphans = await claim_orphans(
+                connection,
+                [own.outbox_id],
+                owner=owner,
+                own=[own.id],
+                inquiry_delay=LATER,
+                event_outbox_id=new_id(),
+            )
+            assert [orphan.id for orphan in orphans] == expected

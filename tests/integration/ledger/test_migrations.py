@@ -1,0 +1,93 @@
+"""Migrations go up and down, agree with the tables, and never run twice at the same time."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from services.ledger.migrate import downgrade, upgrade
+from services.ledger.tables import metadata
+
+from .rows import eventually
+
+pytestmark = pytest.mark.integration
+
+_ROOT = Path(__file__).parents[3]
+_LOCK_KEY = 0x706F7374
+
+# What a database holds, as text: columns, constraints, indexes and the storage options of tables.
+_CATALOGUE = """
+SELECT 'column', attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod),
+  attnotnull::text || ' ' || coalesce(pg_get_expr(adbin, adrelid), '')
+FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM kept)
+UNION ALL
+SELECT 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid), ''
+FROM pg_constraint WHERE conrelid IN (SELECT oid FROM kept)
+UNION ALL
+SELECT 'index', tablename::text, indexname::text, indexdef, '' FROM pg_indexes
+WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+UNION ALL
+SELECT 'options', relname::text, '', array_to_string(reloptions, ','), '' FROM kept
+"""
+
+
+def _engine(url: str) -> sa.Engine:
+    return sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+
+
+def _catalogue(url: str) -> list[tuple[str, ...]]:
+    kept = (
+        "WITH kept AS (SELECT * FROM pg_class WHERE relkind = 'r'"
+        " AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version')"
+    )
+    with psycopg.connect(url) as connection:
+        rows = connection.execute((kept + _CATALOGUE).encode()).fetchall()
+    return sorted(tuple(str(cell) for cell in row) for row in rows)
+
+
+def test_migrations_and_tables_agree(database_url: str, empty_database_url: str) -> None:
+    with _engine(database_url).connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    # Alembic looks at neither storage options nor the conditions of indexes.
+    metadata.create_all(_engine(empty_database_url))
+    assert _catalogue(empty_database_url) == _catalogue(database_url)
+
+
+def test_down_and_up_again_ends_where_it_began(database_url: str) -> None:
+    before = _catalogue(database_url)
+    downgrade(database_url, "base")
+    assert _catalogue(database_url) == []
+    upgrade(database_url)
+    assert _catalogue(database_url) == before
+    upgrade(database_url)  # nothing is left to do
+
+
+async def test_two_processes_migrate_one_after_the_other(database_url: str, empty_database_url: str) -> None:
+    code = f"from services.ledger.migrate import upgrade; upgrade({empty_database_url!r})"
+    async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as connection:
+
+        async def waiting() -> bool:
+            cursor = await connection.execute(
+                "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+                " WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"
+            )
+            return await cursor.fetchone() == (2,)
+
+        await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        processes = [
+            await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=_ROOT) for _ in range(2)
+        ]
+        await eventually(waiting)
+        assert _catalogue(empty_database_url) == []
+        await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+        assert [await asyncio.wait_for(process.wait(), 30) for process in processes] == [0, 0]
+    assert _catalogue(empty_database_url) == _catalogue(database_url)

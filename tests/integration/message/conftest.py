@@ -1,0 +1,74 @@
+"""The message process as it is, in this process, and clients of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from posthouse.v1 import message_service_pb2_grpc as pb_grpc
+from services.kit.client import open_channel
+from services.kit.config import Settings
+from services.kit.status import RemoteError, from_rpc_error
+from services.ledger.database import Database
+from services.message.__main__ import main
+from tests.integration.ledger.rows import Book
+from tests.servers import free_ports
+
+StartProcess = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, pool_size=10, timeout=10, name="test")
+    await database.start()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def book(database: Database) -> Book:
+    return Book(database)
+
+
+@pytest.fixture
+async def start_process(settings: Settings) -> AsyncIterator[StartProcess]:
+    """Start a message process, with settings of its own if need be, and return a stub of it."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**overrides: Any) -> Any:
+            own = settings.model_copy(
+                update={"grpc_port": free_ports(1), "database_timeout": 5.0, **overrides}
+            )
+            stop = asyncio.Event()
+            process = asyncio.create_task(main(own, stop))
+
+            async def end() -> None:
+                stop.set()
+                await asyncio.wait_for(process, 15)
+
+            stack.push_async_callback(end)
+            channel = await stack.enter_async_context(open_channel(own.message_target))
+            await asyncio.wait_for(channel.channel_ready(), 10)
+            return pb_grpc.MessageServiceStub(channel)
+
+        yield start
+
+
+@pytest.fixture
+async def stub(start_process: StartProcess) -> Any:
+    return await start_process()
+
+
+@pytest.fixture
+def refusal() -> Callable[[Any], Awaitable[RemoteError]]:
+    """Return a function that awaits a call and returns the error it must be refused with."""
+
+    async def refused(call: Any) -> RemoteError:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return from_rpc_error(caught.value)
+
+    return refused

@@ -1,0 +1,34 @@
+"""A PostgreSQL that stops answering one database, and answers again."""
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import sqlalchemy as sa
+
+from services.kit.errors import UnavailableError
+from tests.integration.ledger.rows import Book
+
+
+@contextlib.contextmanager
+def database_away(url: str) -> Iterator[None]:
+    """Break every connection to a database and refuse new ones, until the block ends."""
+    name = sa.make_url(url).database
+    maintenance = sa.make_url(url).set(database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+async def answers_again(book: Book) -> bool:
+    """Tell whether a book's connections have recovered from the outage."""
+    try:
+        return bool(await book.value("SELECT true"))
+    except UnavailableError:
+        return False
