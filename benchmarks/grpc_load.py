@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import uvloop
 
-from benchmarks.payloads import batches, singles
+from benchmarks.payloads import API_KEY, batches, singles
 from benchmarks.results import Latency, Load
 from posthouse.v1 import message_service_pb2 as pb
 
@@ -34,6 +34,7 @@ async def load(port: int, seconds: float, in_flight: int, batch: int) -> Load:
     """Send for `seconds`, wait for the last answers, and say what came of it."""
     requests = cycle(list(batches(batch) if batch else singles()))
     counter: Callable[[Any], tuple[int, int]] = _count_batch if batch else _count_one
+    metadata = (("x-api-key", API_KEY),)
     latencies: list[float] = []
     counts = [0, 0]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -48,7 +49,7 @@ async def load(port: int, seconds: float, in_flight: int, batch: int) -> Load:
         async def work() -> None:
             while (now := time.perf_counter()) < began + seconds:
                 try:
-                    accepted, refused = counter(await call(next(requests), timeout=30))
+                    accepted, refused = counter(await call(next(requests), timeout=30, metadata=metadata))
                 except grpc.aio.AioRpcError:
                     accepted, refused = 0, batch or 1
                     await asyncio.sleep(0.01)

@@ -6,6 +6,8 @@ import orjson
 
 from posthouse.v1 import message_service_pb2 as pb
 
+# The limits hold here too: `posthouse up` on this machine raises them for keys that begin like this.
+API_KEY = "bulk-benchmark"
 SENDER = "+15551234567"
 BODY = "Your table for two is booked for Saturday at eight. Reply C to cancel."
 # Conversations the messages fall into.
@@ -39,5 +41,6 @@ def http_requests(port: int) -> Iterator[bytes]:
         body = orjson.dumps({"from": SENDER, "to": recipient(number), "body": BODY})
         yield (
             f"POST /api/v1/messages/send HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"X-API-Key: {API_KEY}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body

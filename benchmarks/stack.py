@@ -29,11 +29,10 @@ _START, _POLL = 90.0, 0.1
 # Counting reads the whole table: not too often.
 _DRAIN, _DRAIN_POLL = 600.0, 0.25
 
-# No contact replies, or every send would make two messages. Nobody is held back by rates.
+# No contact replies, or every send would make two messages.
 _SETTINGS = {
     "POSTHOUSE_SIMULATOR_PROFILE": '{"reply_rate": 0}',
     "POSTHOUSE_LOG_LEVEL": "warning",
-    "RATE_LIMIT_ENABLED": "false",
 }
 
 

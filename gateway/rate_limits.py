@@ -99,15 +99,12 @@ class RateLimits:
             for name, value in scope["headers"]
             if name in _READ
         ]
-        host, port = scope.get("client") or ("", 0)
-        address = host
-        if given:
-            address = self._clients.address(host, [v for name, v in given if name == "x-forwarded-for"])
-        if address != host:
+        address = (scope.get("client") or ("", 0))[0]
+        forwarded = [value for name, value in given if name == "x-forwarded-for"]
+        if forwarded:
+            address = self._clients.address(address, forwarded)
             # From here on the caller is who the trusted proxy says.
             scope["client"] = (address, 0)
-        else:
-            scope["client"] = (host, port)
         if self._token:
             scope.setdefault("state", {})["forwarded"] = (
                 (GATEWAY_TOKEN, self._token),
@@ -118,11 +115,11 @@ class RateLimits:
 
 def _headers(verdict: Verdict, period: int, policy: bytes) -> Headers:
     """Return the triple that clients know, its reset in Unix time, and the IETF's pair in seconds."""
-    wait = math.ceil(verdict.reset_seconds)
+    _, limit, remaining, reset, *_ = verdict
     return [
-        (b"x-ratelimit-limit", b"%d" % verdict.limit),
-        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
-        (b"x-ratelimit-reset", b"%d" % math.ceil(time.time() + verdict.reset_seconds)),
-        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy, verdict.limit, period)),
-        (b"ratelimit", b'"%b";r=%d;t=%d' % (policy, verdict.remaining, wait)),
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"x-ratelimit-remaining", b"%d" % remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(time.time() + reset)),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy, limit, period)),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (policy, remaining, math.ceil(reset))),
     ]

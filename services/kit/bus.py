@@ -13,6 +13,7 @@ import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
@@ -137,6 +138,18 @@ class Bus:
                 self._ready.clear()
                 self._restorer = asyncio.create_task(self._ensure_streams(), name="bus-streams")
             raise
+
+    async def listen(self, subject: str, hear: Callable[[bytes], None]) -> None:
+        """Have `hear` called with every payload published on a subject from now on, over reconnections.
+
+        What is published while the connection is away is not heard.
+        """
+
+        async def receive(message: Msg) -> None:
+            hear(message.data)
+
+        await self.wait_ready()
+        await self._client.subscribe(subject, cb=receive)
 
     async def _connect(self) -> None:
         await self._client.connect(

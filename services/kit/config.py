@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.kit.bulk_limits import parse_bulk_limits
 from services.kit.networks import parse_networks
+from services.kit.provider_limits import parse_provider_limits
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -25,6 +26,11 @@ def _world(name: str) -> AliasChoices:
 
 def _checked_networks(text: str) -> str:
     parse_networks(text)
+    return text
+
+
+def _checked_provider_limits(text: str) -> str:
+    parse_provider_limits(text)
     return text
 
 
@@ -122,6 +128,33 @@ class Settings(BaseSettings):
         default=1.0, gt=0, description="Seconds of the first retry's backoff; each next one doubles it."
     )
     dispatch_retry_max: float = Field(default=300.0, gt=0, description="Seconds no backoff goes beyond.")
+    dispatch_retry_budget: float = Field(
+        default=0.15,
+        ge=0,
+        le=10,
+        description="Retries per first attempt while nothing succeeds; each success allows two more.",
+    )
+    dispatch_failover_after: int = Field(
+        default=2, ge=1, le=100, description="Failures of a message at a provider before the next one gets it."
+    )
+    breaker_failures: int = Field(
+        default=10, ge=1, le=10_000, description="Failures in a row that open a provider's breaker."
+    )
+    breaker_failure_rate: float = Field(
+        default=0.5, gt=0, le=1, description="Share of failures within 30 seconds that opens it."
+    )
+    breaker_cool_down: float = Field(
+        default=10.0, gt=0, description="Seconds an open breaker waits before it lets probes through."
+    )
+    breaker_probes: int = Field(
+        default=10, ge=1, le=1000, description="Probes that decide; four of five must succeed to close it."
+    )
+    provider_rates: Annotated[str, AfterValidator(_checked_provider_limits)] = Field(
+        default="", description="Messages per second a dispatcher gives a provider: `twilio=30 smtp=5`."
+    )
+    provider_concurrency: Annotated[str, AfterValidator(_checked_provider_limits)] = Field(
+        default="", description="Messages a dispatcher has under way at a provider: `twilio=10`."
+    )
     outbox_republish_after: float = Field(
         default=5.0,
         gt=0,

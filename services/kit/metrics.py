@@ -19,6 +19,14 @@ WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider
 ATTEMPTS = Counter(
     "dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"]
 )
+BREAKER_STATE = Gauge(
+    "posthouse_breaker_state",
+    "State of a provider's breaker: 0 closed, 1 half-open, 2 open.",
+    ["provider", "channel"],
+)
+DISPATCH_POSTPONED = Counter(
+    "dispatch_postponed_total", "Envelopes put off before their claim, by what held them up.", ["channel", "by"]
+)
 RATE_LIMITED = Counter("rate_limited_total", "Hits refused by a rate limit, by what is limited.", ["scope"])
 RATE_LIMIT_UNCHECKED = Counter(
     "rate_limit_unchecked_total", "Hits that passed unchecked since the storage of the counts was away."

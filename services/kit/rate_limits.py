@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.kit import metrics
 from services.kit.config import Settings
@@ -27,8 +26,7 @@ _NOUNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the tightest of some limits says."""
 
     allowed: bool
@@ -135,15 +133,24 @@ class RateLimiter:
         )
 
     def _verdict(self, quotas: Sequence[Quota], windows: Sequence[Window], *, allowed: bool) -> Verdict:
-        found = []
-        for quota, window in zip(quotas, windows, strict=True):
-            wait = window.wait(quota.limit, self.period)
-            remaining = max(0, quota.limit - window.used(self.period))
-            found.append((-wait, remaining, quota, window))
-        # Who has to wait longest, else who has least left.
-        wait, remaining, quota, window = min(found, key=lambda each: each[:2])
-        reset = window.left if window.previous or window.current else 0.0
-        return Verdict(allowed, quota.limit, remaining, reset, -wait, quota.scope, quota.subject)
+        period = self.period
+        quota, window = quotas[0], windows[0]
+        if len(quotas) > 1:
+            # Who has to wait longest, else who has least left.
+            quota, window = max(
+                zip(quotas, windows, strict=True),
+                key=lambda each: (each[1].wait(each[0].limit, period), each[1].used(period) - each[0].limit),
+            )
+        remaining = max(0, quota.limit - window.used(period))
+        return Verdict(
+            allowed,
+            quota.limit,
+            remaining,
+            reset_seconds=window.left if window.previous or window.current else 0.0,
+            retry_after=0.0 if remaining else window.wait(quota.limit, period),
+            scope=quota.scope,
+            subject=quota.subject,
+        )
 
     def _skips(self) -> bool:
         """Tell whether the storage is to be left alone; after each pause one caller tries it."""

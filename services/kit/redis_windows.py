@@ -37,9 +37,8 @@ class RedisWindows:
         self._pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
+            # Whatever an operation waits for, _answered ends it.
+            socket_timeout=None,
             retry=Retry(NoBackoff(), 0),
         )
         self._storage = RedisStorage(

@@ -21,14 +21,16 @@ class Window(NamedTuple):
 
     def used(self, period: int) -> int:
         """Return how much of a limit is used up."""
+        if not self.previous:
+            return self.current
         return floor(self.previous * self.left / period) + self.current
 
     def wait(self, limit: int, period: int) -> float:
         """Return the seconds until one more passes, if nobody else comes."""
+        if self.used(period) < limit:
+            return 0.0
         spare = limit - self.current
         if spare > 0:
-            if floor(self.previous * self.left / period) < spare:
-                return 0.0
             return self.left - spare * period / self.previous + _MOMENT
         # Only in the next window, once enough of this one has slid out.
         return self.left + max(0.0, period - limit * period / self.current) + _MOMENT
@@ -50,6 +52,14 @@ class _Counts:
         self.start = start
         self.current = 0
         self.previous = 0
+
+    def window(self, now: float, period: int) -> Window:
+        elapsed = now - self.start
+        if elapsed < period:
+            return Window(self.previous, self.current, period - elapsed)
+        if elapsed < 2 * period:
+            return Window(self.current, 0, 2 * period - elapsed)
+        return Window(0, 0, period)
 
 
 class MemoryWindows:
@@ -76,13 +86,13 @@ class MemoryWindows:
             self._old, self._young = self._young, {}
             self._turn = now + 2 * self._period
         had = amount
-        for quota in quotas:
-            had = min(had, quota.limit - self._look(quota, now).used(self._period))
-        had = max(0, had)
-        if had:
-            for quota in quotas:
-                self._counts(quota, now).current += had
-        return had, [self._look(quota, now) for quota in quotas]
+        found = [self._counts(quota, now) for quota in quotas]
+        for quota, counts in zip(quotas, found, strict=True):
+            free = quota.limit - counts.window(now, self._period).used(self._period)
+            had = min(had, max(0, free))
+        for counts in found:
+            counts.current += had
+        return had, [counts.window(now, self._period) for counts in found]
 
     async def look(self, quotas: Sequence[Quota]) -> list[Window]:
         """Return what quotas stand at."""
@@ -101,14 +111,7 @@ class MemoryWindows:
 
     def _look(self, quota: Quota, now: float) -> Window:
         counts = self._young.get(quota) or self._old.get(quota)
-        if counts is None:
-            return Window(0, 0, self._period)
-        elapsed = now - counts.start
-        if elapsed < self._period:
-            return Window(counts.previous, counts.current, self._period - elapsed)
-        if elapsed < 2 * self._period:
-            return Window(counts.current, 0, 2 * self._period - elapsed)
-        return Window(0, 0, self._period)
+        return Window(0, 0, self._period) if counts is None else counts.window(now, self._period)
 
     def _counts(self, quota: Quota, now: float) -> _Counts:
         counts = self._young.get(quota)
@@ -116,7 +119,7 @@ class MemoryWindows:
             counts = self._old.pop(quota, None) or _Counts(now)
             self._young[quota] = counts
         elapsed = now - counts.start
-        if elapsed >= 2 * self._period:
+        if elapsed >= 2 * self._period or not (counts.current or counts.previous):
             counts.start, counts.previous, counts.current = now, 0, 0
         elif elapsed >= self._period:
             counts.start += self._period

@@ -100,7 +100,7 @@ FROM fresh
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Intake:
     """One draft with the id it gets and who asked for it."""
 

@@ -1,9 +1,8 @@
 """The claim: the fence that lets one dispatcher, and no other, send a message."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
@@ -113,8 +112,7 @@ ORDER BY m.id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedMessage:
+class ClaimedMessage(NamedTuple):
     """A message that is ours to send. `event_count` is the sequence of its `sending` event."""
 
     id: str
@@ -163,11 +161,10 @@ async def claim(
     )
     rows = await cursor.fetchall()
     taken = {row[1]: row[17] for row in rows}
-    return [ClaimedMessage(*row[:17]) for row in rows if row[0] is not None], taken
+    return [ClaimedMessage._make(row[:17]) for row in rows if row[0] is not None], taken
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(NamedTuple):
     """A message whose attempt was cut short by the end of its dispatcher; it is UNKNOWN now."""
 
     id: str
@@ -205,7 +202,7 @@ async def claim_orphans(
             "event_subject": EVENT_SUBJECT,
         },
     )
-    return [Orphan(*row) for row in await cursor.fetchall()]
+    return [Orphan._make(row) for row in await cursor.fetchall()]
 
 
 async def claim_inquiries(
@@ -221,7 +218,7 @@ async def claim_inquiries(
     )
     rows = await cursor.fetchall()
     taken = {row[1]: row[17] for row in rows}
-    return [ClaimedMessage(*row[:17]) for row in rows if row[0] is not None], taken
+    return [ClaimedMessage._make(row[:17]) for row in rows if row[0] is not None], taken
 
 
 async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float) -> None:

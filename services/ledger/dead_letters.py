@@ -2,15 +2,56 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import dispatch_pb2 as dispatch_pb
 from services.kit import enum_names
+from services.ledger.accept import ENVELOPE_SIZE
+from services.ledger.arrays import plain_array
+from services.ledger.database import HotConnection
 from services.ledger.event_batches import make_timestamp
+from services.ledger.outbox import EVENT_SUBJECT
 from services.ledger.tables import dead_letters as table
+
+# The message's row is the fence: of two replays at once the second finds it waiting already. What has
+# expired is left where it is; it would only be given up again.
+_REPLAY = """
+WITH chosen AS (
+  SELECT m.id FROM messages m
+  WHERE m.id = ANY(%(ids)s::uuid[]) AND m.state = 'failed' AND (m.expire_time IS NULL OR m.expire_time > now())
+    AND EXISTS (SELECT FROM dead_letters d WHERE d.message_id = m.id AND d.replay_time IS NULL)
+  ORDER BY m.id FOR UPDATE OF m
+), moved AS (
+  UPDATE messages m SET state = 'pending', event_count = m.event_count + 1,
+    state_sequence = m.event_count + 1, update_time = now(), next_attempt_time = now(), error_code = NULL,
+    error_message = NULL
+  FROM chosen c WHERE m.id = c.id
+  RETURNING m.id, m.event_count, m.conversation_id, m.channel, m.sender, m.recipient, m.priority
+), marked AS (
+  UPDATE dead_letters d SET replay_time = now() FROM moved m WHERE d.message_id = m.id
+), logged AS (
+  INSERT INTO message_events (message_id, sequence, type, create_time, detail)
+  SELECT id, event_count, 'replayed', now(), 'put back into the queue by hand' FROM moved
+), queued AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT gen_random_uuid(), 'posthouse.dispatch.' || channel || CASE priority WHEN 'normal' THEN ''
+    ELSE '.' || priority END, array_agg(id ORDER BY id), now(), now()
+  FROM (
+    SELECT id, channel, priority,
+      (row_number() OVER (PARTITION BY channel, priority ORDER BY id) - 1) / %(envelope_size)s AS part
+    FROM moved
+  ) lanes GROUP BY channel, priority, part
+), news AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
+  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
+    now() + make_interval(secs => %(republish_after)s)
+  FROM moved HAVING count(*) > 0
+)
+SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, now() FROM moved ORDER BY id
+"""
 
 _COLUMNS = (
     table.c.message_id,
@@ -73,3 +114,35 @@ async def list_dead_letters(
 def create_time_of(letter: dispatch_pb.DeadLetter) -> datetime:
     """Return the time a dead letter was made, with its zone."""
     return letter.create_time.ToDatetime(UTC)
+
+
+class Replayed(NamedTuple):
+    """A message that waits again; `event_count` is the sequence of its `replayed` event."""
+
+    id: str
+    event_count: int
+    conversation_id: str
+    channel: str
+    sender: str
+    recipient: str
+    create_time: datetime
+
+
+async def replay(
+    connection: HotConnection, message_ids: Sequence[str], *, event_outbox_id: str, republish_after: float
+) -> list[Replayed]:
+    """Put given-up messages back into their lanes and return them; doing it again changes nothing.
+
+    Attempts are counted afresh from the replay on: see ledger/tries.
+    """
+    cursor = await connection.execute(
+        _REPLAY,
+        {
+            "ids": plain_array(message_ids),
+            "envelope_size": ENVELOPE_SIZE,
+            "event_outbox_id": event_outbox_id,
+            "event_subject": EVENT_SUBJECT,
+            "republish_after": republish_after,
+        },
+    )
+    return [Replayed._make(row) for row in await cursor.fetchall()]

@@ -21,7 +21,7 @@ ORDER BY e.message_id, e.sequence
 """
 
 # State a message is in after an event of each type; other types leave it as it is.
-_STATE_AFTER = {"accepted": "pending", "retrying": "pending", "receipt": ""}
+_STATE_AFTER = {"accepted": "pending", "retrying": "pending", "replayed": "pending", "receipt": ""}
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""The state table as the hot statements take it, and the words shared by them."""
+"""The state table as the hot statements take it."""
 
 from services.ledger.arrays import text_array
 from services.ledger.states import MOVES
@@ -6,10 +6,13 @@ from services.ledger.states import MOVES
 # A replay is somebody's decision: no outcome and no receipt brings a dead letter back to life.
 _REPLAY = ("failed", "pending")
 
-# "from>to" for every move that outcomes and receipts may make: the condition of each UPDATE that takes one.
-LEGAL_MOVES = text_array(
+_MOVES = text_array(
     f"{source}>{target}"
     for source, targets in MOVES.items()
     for target in sorted(targets)
     if (source, target) != _REPLAY
 )
+
+# SQL: an array of "from>to" for every move that outcomes and receipts may make, the condition of each UPDATE
+# that takes one. A constant of the statement, not a parameter: PostgreSQL hashes long constant arrays.
+LEGAL_MOVES = f"'{_MOVES}'::text[]"

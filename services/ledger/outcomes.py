@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from services.kit.ids import new_id
 from services.ledger.accept import dispatch_subject
@@ -14,7 +15,8 @@ from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
 # A receipt may have overtaken the outcome, and another dispatcher may have taken the message over: the
 # attempt and an event are recorded in any case, the state moves only where that is legal for this attempt.
 # What moves nothing is an event of type `receipt`, as it is with receipts: any other would name a state.
-_SETTLE = """
+# The UPDATE returns all that the steps after it need: a plan made once joins its parts row by row.
+_SETTLE = f"""
 WITH input AS (
   SELECT * FROM unnest(
     %(id)s::uuid[], %(attempt)s::smallint[], %(state)s::text[], %(outcome)s::text[], %(event)s::text[],
@@ -29,23 +31,24 @@ WITH input AS (
   UPDATE messages m SET
     event_count = m.event_count + 1,
     state = CASE WHEN m.attempt_count = i.attempt
-      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN i.state ELSE m.state END,
+      AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN i.state ELSE m.state END,
     state_sequence = CASE WHEN m.attempt_count = i.attempt
-      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN m.event_count + 1 ELSE m.state_sequence END,
+      AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN m.event_count + 1 ELSE m.state_sequence END,
     update_time = now(),
     next_attempt_time = CASE WHEN m.attempt_count = i.attempt
-      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN
+      AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN
       CASE WHEN i.state = 'pending' THEN now() + make_interval(secs => i.delay) END
       ELSE m.next_attempt_time END,
     provider = coalesce(i.provider, m.provider),
     provider_message_id = coalesce(i.provider_message_id, m.provider_message_id),
     error_code = CASE WHEN m.attempt_count = i.attempt
-      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN i.error_code ELSE m.error_code END,
+      AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN i.error_code ELSE m.error_code END,
     error_message = CASE WHEN m.attempt_count = i.attempt
-      AND m.state || '>' || i.state = ANY(%(moves)s::text[]) THEN i.error_message ELSE m.error_message END
+      AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN i.error_message ELSE m.error_message END
   FROM input i WHERE m.id = i.id
   RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.channel,
-    m.attempt_count
+    m.attempt_count, i.attempt, i.state AS target, i.event, i.provider, i.error_code, i.error_message,
+    i.delay, i.dead_reason, i.retry_id, i.retry_subject
 ), tried AS (
   INSERT INTO dispatch_attempts AS a (
     message_id, number, provider, outcome, start_time, end_time, provider_message_id, error_code,
@@ -63,23 +66,21 @@ WITH input AS (
   INSERT INTO message_events (
     message_id, sequence, type, create_time, attempt_number, provider, error_code, detail
   )
-  SELECT i.id, m.event_count, CASE WHEN m.moved THEN i.event ELSE 'receipt' END, now(), i.attempt, i.provider,
-    i.error_code,
-    CASE WHEN m.moved THEN i.error_message ELSE concat_ws(' ', i.error_message, 'reported', i.state) END
-  FROM moved m JOIN input i USING (id)
+  SELECT id, event_count, CASE WHEN moved THEN event ELSE 'receipt' END, now(), attempt, provider, error_code,
+    CASE WHEN moved THEN error_message ELSE concat_ws(' ', error_message, 'reported', target) END
+  FROM moved
 ), done AS (
   DELETE FROM outbox WHERE id = ANY(%(settled)s::uuid[])
 ), again AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT i.retry_id, min(i.retry_subject), array_agg(i.id), now(), now() + make_interval(secs => min(i.delay))
-  FROM moved m JOIN input i USING (id)
-  WHERE i.retry_id IS NOT NULL AND m.moved GROUP BY i.retry_id
+  SELECT retry_id, min(retry_subject), array_agg(id), now(), now() + make_interval(secs => min(delay))
+  FROM moved WHERE retry_id IS NOT NULL AND moved GROUP BY retry_id
 ), dead AS (
   INSERT INTO dead_letters (
     message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
   )
-  SELECT m.id, m.channel, i.provider, i.dead_reason, i.error_code, i.error_message, m.attempt_count, now()
-  FROM moved m JOIN input i USING (id) WHERE i.dead_reason IS NOT NULL AND m.moved
+  SELECT id, channel, provider, dead_reason, error_code, error_message, attempt_count, now()
+  FROM moved WHERE dead_reason IS NOT NULL AND moved
   ON CONFLICT (message_id) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
     error_code = excluded.error_code, error_message = excluded.error_message,
     attempt_count = excluded.attempt_count, create_time = excluded.create_time, replay_time = NULL
@@ -98,7 +99,7 @@ SELECT id::text, event_count, state, moved, now() FROM moved
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settlement:
     """How one attempt ended, and what follows.
 
@@ -124,8 +125,7 @@ class Settlement:
     dead_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What became of one message: the sequence of its event, its state now, whether it moved there now."""
 
     id: str
@@ -161,7 +161,6 @@ async def settle(
         "dead_reason": plain_array([s.dead_reason for s in settlements]),
         "retry_id": plain_array(retry_ids),
         "retry_subject": plain_array(retry_subjects),
-        "moves": LEGAL_MOVES,
         "settled": plain_array(settled_outbox_ids),
         "dead_outbox_id": new_id(),
         "dead_subject": DEAD_LETTER_SUBJECT,
@@ -170,7 +169,7 @@ async def settle(
         "republish_after": republish_after,
     }
     cursor = await connection.execute(_SETTLE, parameters)
-    return [Settled(*row) for row in await cursor.fetchall()]
+    return [Settled._make(row) for row in await cursor.fetchall()]
 
 
 def _plan_retries(settlements: Sequence[Settlement]) -> tuple[list[str | None], list[str | None]]:

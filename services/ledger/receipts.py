@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from services.ledger.arrays import bytes_array, plain_array, text_array
 from services.ledger.database import HotConnection
@@ -22,7 +23,9 @@ FROM unnest(
 
 # A receipt whose key is known changes nothing. News of a message that has moved on already is an event of
 # type `receipt`; news of a message we do not know stays in provider_events without one.
-_APPLY = """
+# The UPDATE returns all that the steps after it need: a plan made once joins its parts row by row. For the
+# same reason what is news is looked up (IS TRUE keeps it a hash), not joined.
+_APPLY = f"""
 WITH input AS (
   SELECT * FROM unnest(
     %(provider)s::text[], %(event_key)s::text[], %(message_id)s::uuid[], %(state)s::text[],
@@ -38,41 +41,47 @@ WITH input AS (
   ON CONFLICT (provider, event_key) DO NOTHING
   RETURNING provider, event_key
 ), news AS (
-  SELECT i.* FROM input i JOIN noted USING (provider, event_key) ORDER BY i.message_id
+  SELECT * FROM input WHERE ((provider, event_key) IN (SELECT provider, event_key FROM noted)) IS TRUE
+  ORDER BY message_id
 ), moved AS (
   UPDATE messages m SET
     event_count = m.event_count + 1,
-    state = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.state ELSE m.state END,
-    state_sequence = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[])
+    state = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.state ELSE m.state END,
+    state_sequence = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES})
       THEN m.event_count + 1 ELSE m.state_sequence END,
-    update_time = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN now()
+    update_time = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN now()
       ELSE m.update_time END,
     provider = coalesce(m.provider, n.provider),
     provider_message_id = coalesce(m.provider_message_id, n.provider_message_id),
-    error_code = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.error_code
+    error_code = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.error_code
       ELSE m.error_code END,
-    error_message = CASE WHEN m.state || '>' || n.state = ANY(%(moves)s::text[]) THEN n.detail
+    error_message = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.detail
       ELSE m.error_message END
   FROM news n WHERE m.id = n.message_id
   RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.conversation_id,
-    m.channel, m.sender, m.recipient, n.event_key, n.provider, n.error_code
+    m.channel, m.sender, m.recipient, n.event_key, n.provider, n.state AS target, n.attempt, n.provider_time,
+    n.error_code, n.detail, n.webhook_log_id
 ), logged AS (
   INSERT INTO message_events (
     message_id, sequence, type, create_time, provider_time, attempt_number, provider, error_code, detail
   )
-  SELECT m.id, m.event_count, CASE WHEN m.moved THEN n.state ELSE 'receipt' END, now(), n.provider_time,
-    n.attempt, n.provider, n.error_code,
-    CASE WHEN m.moved THEN n.detail ELSE concat_ws(' ', n.detail, 'reported ' || nullif(n.state, '')) END
-  FROM moved m JOIN news n ON n.provider = m.provider AND n.event_key = m.event_key
+  SELECT id, event_count, CASE WHEN moved THEN target ELSE 'receipt' END, now(), provider_time, attempt,
+    provider, error_code,
+    CASE WHEN moved THEN detail ELSE concat_ws(' ', detail, 'reported ' || nullif(target, '')) END
+  FROM moved
 ), outboxed AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
   SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
     now() + make_interval(secs => %(republish_after)s)
   FROM moved HAVING count(*) > 0
 )
-SELECT n.event_key, m.id::text, m.event_count, m.state, m.moved, m.conversation_id::text, m.channel, m.sender,
-  m.recipient, n.provider, n.attempt, m.error_code, n.webhook_log_id::text, now()
-FROM news n LEFT JOIN moved m USING (provider, event_key)
+SELECT event_key, id::text, event_count, state, moved, conversation_id::text, channel, sender, recipient,
+  provider, attempt, error_code, webhook_log_id::text, now()
+FROM moved
+UNION ALL
+SELECT event_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, provider, attempt, NULL,
+  webhook_log_id::text, now()
+FROM news WHERE (message_id IN (SELECT id FROM moved)) IS NOT TRUE
 """
 
 
@@ -91,7 +100,7 @@ class WebhookLog:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReceiptRow:
     """One receipt to apply. `message_id` is None when the provider did not give us our id back."""
 
@@ -107,8 +116,7 @@ class ReceiptRow:
     webhook_log_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedReceipt:
+class AppliedReceipt(NamedTuple):
     """What a receipt that was news did. `message_id` is None when it names no message we know."""
 
     event_key: str
@@ -167,10 +175,9 @@ async def apply_receipts(
             "error_code": text_array([r.error_code for r in receipts]),
             "detail": text_array([r.detail for r in receipts]),
             "webhook_log_id": plain_array([r.webhook_log_id for r in receipts]),
-            "moves": LEGAL_MOVES,
             "event_outbox_id": event_outbox_id,
             "event_subject": EVENT_SUBJECT,
             "republish_after": republish_after,
         },
     )
-    return [AppliedReceipt(*row) for row in await cursor.fetchall()]
+    return [AppliedReceipt._make(row) for row in await cursor.fetchall()]

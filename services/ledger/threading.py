@@ -1,5 +1,6 @@
 """Threading: which conversation a message between two addresses belongs to."""
 
+import hashlib
 import uuid
 from functools import lru_cache
 from typing import Final
@@ -28,5 +29,9 @@ def conversation_id(family: str, a: str, b: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def _derive(family: str, participant_a: str, participant_b: str) -> str:
-    # Addresses never contain control characters, so no two keys make the same text.
-    return str(uuid.uuid5(_NAMESPACE, f"{family}\n{participant_a}\n{participant_b}"))
+    # Addresses never contain control characters, so no two keys make the same text. RFC 9562, 5.5, by
+    # hand: uuid.uuid5 takes three times as long, and intake makes one for each new pair.
+    name = f"{family}\n{participant_a}\n{participant_b}".encode()
+    digits = hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"

@@ -268,6 +268,8 @@ def _key(item: Intake) -> tuple[str, str]:
 
 def _waves(receipts: Sequence[ReceiptRow]) -> list[list[ReceiptRow]]:
     """Split receipts so that none names a message or carries a key twice; order per message is kept."""
+    if len({r.message_id for r in receipts}) == len({r.event_key for r in receipts}) == len(receipts):
+        return [list(receipts)] if receipts else []
     waves: list[list[ReceiptRow]] = []
     seen: list[set[tuple[str, str]]] = []
     for receipt in receipts:

@@ -31,20 +31,22 @@ class SubmissionLimiter:
         answers: list[RateLimitedError | None] = [None] * len(senders)
         if self._limiter is None:
             return answers
-        admitted: Counter[str] = Counter()
+        admitted: dict[str, int] = {}
         refusals: dict[str, RateLimitedError] = {}
         # Senders first: what they refuse is not to cost the client anything.
         for sender, count in Counter(senders).items():
             admitted[sender], verdict = await self._limiter.take([self._sender(client, sender)], count)
             if admitted[sender] < count:
                 refusals[sender] = self._limiter.refusal(verdict)
-        passing: list[int] = []
-        for position, sender in enumerate(senders):
-            if admitted[sender]:
-                admitted[sender] -= 1
-                passing.append(position)
-            else:
-                answers[position] = refusals[sender]
+        passing: Sequence[int] = range(len(senders))
+        if refusals:
+            passing = []
+            for position, sender in enumerate(senders):
+                if admitted[sender]:
+                    admitted[sender] -= 1
+                    passing.append(position)
+                else:
+                    answers[position] = refusals[sender]
         if passing:
             had, verdict = await self._limiter.take(self._shared(client), len(passing))
             if had < len(passing):

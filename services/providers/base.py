@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutboundMessage:
     """A message as a provider gets it. Addresses are canonical; absent texts are empty."""
 
@@ -25,7 +25,7 @@ class OutboundMessage:
     attempt_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """The provider took the message. Its id may be empty where it gives none."""
 
@@ -95,7 +95,7 @@ class WebhookRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receipt:
     """News of a message we sent.
 

@@ -38,7 +38,6 @@ _MEDIA_TYPE: Final = re.compile(
     rf'({_TOKEN}/{_TOKEN})(?:\s*;\s*{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f]*"))*'
 )
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
-_UNSAFE_IN_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 _OPAQUE: Final = "application/octet-stream"
 _MAX_TYPE_LENGTH: Final = 255
@@ -208,9 +207,7 @@ def _name(attachment: Mapping[str, Any]) -> str:
 def _disposition(name: str) -> str:
     if _SAFE_NAME.fullmatch(name):
         return f'attachment; filename="{name}"'
-    # RFC 2231 for those who know it, and something to read for the others.
-    plain = _UNSAFE_IN_NAME.sub("_", name)
-    return f"attachment; filename=\"{plain}\";\r\n filename*=utf-8''{quote(name, safe='')}"
+    return f"attachment;\r\n filename*=utf-8''{quote(name, safe='')}"  # RFC 2231
 
 
 def _text_links(links: Sequence[Mapping[str, Any]]) -> str:

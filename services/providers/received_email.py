@@ -1,14 +1,15 @@
 """Reads the MIME message that a contact's mail program made, whatever state it is in.
 
 It is taken apart with the standard library's older rules: the newer ones (email.policy.default) parse every
-header by RFC 5322's grammar when it is looked at, and raise or crawl on what strangers write there. Headers
-that people read are decoded here, with a bound on their length.
+header by RFC 5322's grammar when it is looked at, and raise or crawl on what strangers write there. What
+would keep even the older ones busy for minutes, endless headers and parts within parts, is not looked into.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
+from email._policybase import Compat32
 from email.errors import MessageError
 from email.header import decode_header
 from email.message import Message
@@ -21,9 +22,32 @@ from services.providers.charsets import decode
 _Part: TypeAlias = "Message[str, str]"
 
 _MAX_HEADER: Final = 16_384
+_MAX_HEADER_BLOCK: Final = 1 << 18
+# Of a part's own headers; their parameters take the square of their length to read.
+_MAX_PART_HEADER: Final = 2048
+_MAX_LINES: Final = 250_000
+_MAX_PARTS: Final = 1000
+_MAX_NESTED: Final = 50
+# Every line is held against the boundary of every part that is open.
+_MAX_WORK: Final = 600_000
+
+_STRUCTURE: Final = re.compile(rb"(?:multipart|message)/", re.IGNORECASE)
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _FOLD: Final = re.compile(r"\r?\n[ \t]+|[\r\n]+")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 _ENCODED_WORD: Final = "=?"
+
+
+class _ShortHeaders(Compat32):
+    """The older rules, with a bound on the length of a header."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        """Return the name and the value of a header."""
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:_MAX_PART_HEADER]
+
+
+_RULES: Final = _ShortHeaders()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +72,36 @@ class ReceivedEmail:
 def read_email(raw: bytes) -> ReceivedEmail:
     """Return the first text, the first HTML and all else as files; never raises.
 
-    HTML stays as its sender wrote it: only the transfer encoding and the charset are undone. What is nested
-    deeper than Python's stack is not looked into.
+    HTML stays as its sender wrote it: only the transfer encoding and the charset are undone. A message too
+    intricate to take apart is one text, as it came.
     """
     email = ReceivedEmail()
-    try:
-        message = message_from_bytes(raw)
-    except RecursionError:
-        return ReceivedEmail(text=decode(raw))
-    for part in _leaves(message):
+    if _too_intricate(raw):
+        email.text = decode(raw)
+        return email
+    for part in _leaves(message_from_bytes(raw, policy=_RULES)):
         _add(email, part)
     return email
 
 
-def header_values(headers: bytes, name: str) -> list[str]:
-    """Return the values of a header in a block of them, unfolded but not decoded, in their order."""
-    block = re.split(rb"\r?\n\r?\n", headers.lstrip(b"\r\n"), maxsplit=1)[0]
-    pattern = rb"(?im)^" + re.escape(name.encode()) + rb"[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)"
-    return [unfolded(decode(value[:_MAX_HEADER])) for value in re.findall(pattern, block)]
+def read_headers(data: bytes) -> Mapping[str, str]:
+    """Return the headers a message or a block begins with, unfolded but not decoded, by lower-case name.
+
+    Of several with one name the first counts: it was added last, by the servers nearest to us.
+    """
+    headers: dict[str, str] = {}
+    lines: list[bytes] = []
+    for line in [*_LINE_END.split(data[:_MAX_HEADER_BLOCK].lstrip(b"\r\n")), b""]:
+        if line.startswith((b" ", b"\t")):
+            lines.append(line)
+            continue
+        name, colon, value = b"\n".join(lines)[:_MAX_HEADER].partition(b":")
+        if colon:
+            headers.setdefault(decode(name).strip().lower(), unfolded(decode(value)))
+        if not line:
+            break
+        lines = [line]
+    return headers
 
 
 def unfolded(value: str) -> str:
@@ -83,6 +119,18 @@ def decode_words(value: str) -> str:
         return value
     texts = [decode(chunk, charset or "") if isinstance(chunk, bytes) else chunk for chunk, charset in chunks]
     return unfolded("".join(texts))
+
+
+def _too_intricate(raw: bytes) -> bool:
+    """Tell whether a message would take more than about a second to take apart."""
+    lines = raw.count(b"\n") + raw.count(b"\r")
+    open_parts = len(_STRUCTURE.findall(raw))
+    return (
+        lines > _MAX_LINES
+        or raw.count(b"\n--") > _MAX_PARTS
+        or open_parts > _MAX_NESTED
+        or lines * (1 + open_parts) > _MAX_WORK
+    )
 
 
 def _leaves(message: _Part) -> Iterator[_Part]:

@@ -28,8 +28,8 @@ from services.providers.received_email import (
     ReceivedEmail,
     ReceivedFile,
     decode_words,
-    header_values,
     read_email,
+    read_headers,
     unfolded,
 )
 
@@ -38,6 +38,7 @@ MAX_FILES: Final = 50
 MAX_RECIPIENTS: Final = 50
 
 _MAX_ADDRESS: Final = 320
+_MAX_ADDRESSES: Final = 4096
 _MAX_VALUE: Final = 500
 _MAX_SUBJECT: Final = 998
 _MAX_REFERENCES: Final = 4000
@@ -70,13 +71,18 @@ def parse_inbound(request: WebhookRequest) -> WebhookContent:
     form = _Form(fields)
     raw = form.raw("email")
     email = read_email(raw) if raw else form.email()
-    headers = raw or form.raw("headers")
+    headers = read_headers(raw or form.raw("headers"))
     envelope_from, recipients = form.envelope()
-    recipients = recipients or _addresses(_first(headers, "To") or unfolded(form.text("to")))
-    sender = _sender(_first(headers, "From") or unfolded(form.text("from")), envelope_from)
+    recipients = recipients or _addresses(headers.get("to", "")) or _addresses(unfolded(form.text("to")))
+    sender = (
+        _sender(headers.get("from", ""))
+        or _sender(unfolded(form.text("from")))
+        # Last: often an address made for bounces.
+        or (envelope_from if "@" in envelope_from else "")
+    )
     if not sender or not recipients:
         raise MalformedWebhookError("from, to and envelope name no sender or no recipient")
-    message_id = _first(headers, "Message-ID")
+    message_id = headers.get("message-id", "")
     identity = _identity(message_id, envelope_from, recipients, form, email)
     attachments = _attachments(email.files)
     return WebhookContent(
@@ -91,7 +97,7 @@ def parse_inbound(request: WebhookRequest) -> WebhookContent:
                 html=email.html,
                 attachments=attachments,
                 provider_message_id=message_id[:_MAX_VALUE],
-                provider_time=_time(_first(headers, "Date")),
+                provider_time=_time(headers.get("date", "")),
                 metadata=_metadata(message_id, headers, form),
             )
             for recipient in recipients[:MAX_RECIPIENTS]
@@ -116,9 +122,9 @@ class _Form:
         charset = self._charsets.get(name)
         return decode(self.raw(name), charset if isinstance(charset, str) else "")
 
-    def header(self, name: str, headers: bytes) -> str:
+    def header(self, name: str, headers: Mapping[str, str]) -> str:
         """Return a field that was a header, or that header, in one line with its encoded words decoded."""
-        return decode_words(unfolded(self.text(name)) or _first(headers, name))
+        return decode_words(unfolded(self.text(name)) or headers.get(name, ""))
 
     def envelope(self) -> tuple[str, list[str]]:
         """Return the addresses of the SMTP dialogue: from, and to."""
@@ -175,13 +181,13 @@ def _attachments(files: Sequence[ReceivedFile]) -> list[dict[str, Any]]:
     return attachments
 
 
-def _metadata(message_id: str, headers: bytes, form: _Form) -> dict[str, str]:
+def _metadata(message_id: str, headers: Mapping[str, str], form: _Form) -> dict[str, str]:
     """Return what threads an e-mail to what it answers, and what SendGrid found out about its sender."""
     metadata = {
         "message_id_header": message_id[:_MAX_VALUE],
-        "in_reply_to": _first(headers, "In-Reply-To")[:_MAX_VALUE],
+        "in_reply_to": headers.get("in-reply-to", "")[:_MAX_VALUE],
         # The newest are at the end.
-        "references": _first(headers, "References")[-_MAX_REFERENCES:],
+        "references": headers.get("references", "")[-_MAX_REFERENCES:],
         **{name.lower(): unfolded(form.text(name))[:_MAX_VALUE] for name in ("SPF", "dkim", "spam_score")},
         "cc": form.header("cc", headers)[:_MAX_VALUE],
     }
@@ -206,20 +212,13 @@ def _digest(parts: Sequence[str]) -> str:
     return hashlib.blake2b(text, digest_size=20).hexdigest()
 
 
-def _first(headers: bytes, name: str) -> str:
-    return next(iter(header_values(headers, name)), "")
+def _sender(header: str) -> str:
+    """Return the sender with the name it gives itself, "" when the header names none.
 
-
-def _sender(header: str, envelope_from: str) -> str:
-    """Return the sender with the name it gives itself, or the envelope's address.
-
-    The header goes first: the envelope often has an address made for bounces. It is taken apart before its
-    encoded words are decoded: a name must not become an address.
+    The header is taken apart before its encoded words are decoded: a name must not become an address.
     """
     named = _NAMED.fullmatch(header)
     address = named[2] if named else next(iter(_addresses(header)), "")
-    if not address:
-        return envelope_from if "@" in envelope_from else ""
     name = decode_words(named[1]).strip(' "') if named else ""
     written = f"{name} <{address}>"
     return written if name and not _UNSAFE_IN_NAME.search(name) and len(written) <= _MAX_ADDRESS else address
@@ -228,8 +227,8 @@ def _sender(header: str, envelope_from: str) -> str:
 def _addresses(header: str) -> list[str]:
     """Return the bare addresses of a header; never raises."""
     try:
-        found = getaddresses([header])
-    except (ValueError, IndexError):
+        found = getaddresses([header[:_MAX_ADDRESSES]])
+    except (ValueError, IndexError, RecursionError):
         return []
     return [address for _, address in found if "@" in address]
 

@@ -141,8 +141,9 @@ def _check_histories(stack: E2eStack) -> None:
     """Every history tells acceptance and delivery once, without gaps."""
     histories: dict[str, list[tuple[int, str]]] = {}
     query = (
-        "SELECT message_id::text, sequence, e.type FROM message_events e JOIN messages m ON m.id = message_id "
-        "WHERE recipient = %(recipient)s ORDER BY message_id, sequence"
+        "SELECT e.message_id::text, e.sequence, e.type FROM message_events e "
+        "JOIN messages m ON m.id = e.message_id "
+        "WHERE m.recipient = %(recipient)s ORDER BY e.message_id, e.sequence"
     )
     for message_id, sequence, kind in stack.rows(query, {"recipient": _RECIPIENT}):
         histories.setdefault(message_id, []).append((sequence, kind))

@@ -128,7 +128,7 @@ async def test_front_passes_other_scopes_on() -> None:
         await asyncio.sleep(0)
         seen.append(scope["type"])
 
-    await Front(
-        app, direct={}, max_body_bytes=1, rate_limits=RateLimits(), endpoints=Endpoints((), ())
-    )({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    limits, endpoints = RateLimits(), Endpoints((), ())
+    front = Front(app, direct={}, max_body_bytes=1, rate_limits=limits, endpoints=endpoints)  # type: ignore[arg-type]
+    await front({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]

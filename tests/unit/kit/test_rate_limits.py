@@ -1,4 +1,4 @@
-"""The limiter in one process: exact under any concurrency, sliding, bounded, and open when it cannot count."""
+"""The limiter in one process: exact under concurrency, sliding, bounded, open when it cannot count."""
 
 import asyncio
 from collections.abc import Sequence
@@ -73,6 +73,15 @@ async def test_a_full_window_comes_back_evenly_over_the_next(limiter: RateLimite
     assert admitted == [1] * 10
     clock.now += 2 * PERIOD
     assert (await limiter.peek([TEN])).remaining == 10
+
+
+async def test_looking_sees_the_window_slide(limiter: RateLimiter, clock: Clock) -> None:
+    await limiter.take([TEN], 10)
+    seen = []
+    for _ in range(5):
+        seen.append((await limiter.peek([TEN])).remaining)
+        clock.now += 30
+    assert seen == [0, 0, 0, 5, 10]
 
 
 async def test_waiting_as_told_is_enough_and_not_too_long(limiter: RateLimiter, clock: Clock) -> None:
@@ -174,7 +183,8 @@ async def test_a_refusal_says_whose_limit_and_when_to_come_back(limiter: RateLim
     await limiter.take([TEN], 10)
     _, verdict = await limiter.take([TEN])
     error = limiter.refusal(verdict)
-    assert (error.reason, error.retry_after) == ("RATE_LIMITED", pytest.approx(60, abs=0.01))
+    assert error.reason == "RATE_LIMITED"
+    assert error.retry_after == pytest.approx(60, abs=0.01)
     assert "the limit of 10 requests per 60 s" in error.message
     assert [quota.subject for quota in error.quotas] == [TEN.subject]
 

@@ -21,7 +21,7 @@ _WAYS_OUT = {
 
 def _news() -> set[tuple[str, str]]:
     """Return the moves the hot statements allow themselves."""
-    moves = LEGAL_MOVES.strip("{}").replace('"', "").split(",")
+    moves = LEGAL_MOVES.removeprefix("'{").removesuffix("}'::text[]").replace('"', "").split(",")
     return {(source, target) for source, _, target in (move.partition(">") for move in moves)}
 
 

@@ -23,10 +23,11 @@ def limits() -> SubmissionLimiter:
 
 def shape(answers: list[RateLimitedError | None]) -> str:
     """Return a letter per message: . for one that may pass, else what refuses it."""
+    words = ("client", "sender", "network")
     return "".join(
-        "." if answer is None else next(word[0] for word in ("client", "sender", "network") if word in answer.message)
+        "." if answer is None else next(word[0] for word in words if word in answer.message)
         for answer in answers
-    )  # fmt: skip
+    )
 
 
 async def test_a_batch_costs_its_messages_and_the_first_ones_pass(limits: SubmissionLimiter) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.threading import conversation_id, conversation_key, family_of
+from services.ledger.threading import _NAMESPACE, conversation_id, conversation_key, family_of
 
 ANN, BOB = "+15551234567", "+15559876543"
 
@@ -22,6 +22,12 @@ def test_sms_and_mms_share_a_family(channel: str, family: str) -> None:
 def test_ids_never_change() -> None:
     # Stored ids derive from these very bytes: a change here orphans every conversation.
     assert conversation_id("sms", ANN, BOB) == "89997e8c-b501-515f-8819-ecb46925d0fb"
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_ids_are_those_of_the_standard_library(a: str, b: str) -> None:
+    first, second = sorted((a, b))
+    assert conversation_id("sms", a, b) == str(uuid.uuid5(_NAMESPACE, f"sms\n{first}\n{second}"))
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

@@ -2,6 +2,7 @@
 
 import base64
 import random
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -248,24 +249,50 @@ def test_raw_mode_with_crlf_and_8bit_is_kept_byte_for_byte() -> None:
     assert (inbound.sender, inbound.html, inbound.body) == ("a@example.com", html, "")
 
 
-def test_raw_mode_survives_what_strangers_write() -> None:
-    nested = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(3000))
-    headers = [
-        b"Content-Type: text/plain; charset=\"\xff\xfe\"; name*0*=x''%ff; name*1*=%zz",
-        b"Content-Type: " + b"(" * 20_000,
-        b"Content-Type: text/html; charset*=nonsense'en'%E9",
-        b"Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n\xff=",
-        b"Content-Type: text/plain\nContent-Transfer-Encoding: x-uuencode\n\nbegin 666 x\n\xff",
-        b"Subject: =?utf-8?b?\xff?= =?x?q?=zz?= =?utf-8?b?A?=",
-        b"Content-Disposition: attachment; filename*0=a; filename*1*=%E9",
-        nested,
-    ]
-    for head in headers:
-        fields: dict[str, str | bytes] = {
-            "email": head + b"\n\nbody", "from": "a@example.com", "to": "desk@posthouse.example"
-        }  # fmt: skip
-        (inbound,) = parse_inbound(form(fields)).inbound
-        assert inbound.sender == "a@example.com"
+STRANGE_HEADS = [
+    b"Content-Type: text/plain; charset=\"\xff\xfe\"; name*0*=x''%ff; name*1*=%zz",
+    b"Content-Type: text/html; charset*=nonsense'en'%E9",
+    b"Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n\xff=",
+    b"Content-Type: text/plain\nContent-Transfer-Encoding: x-uuencode\n\nbegin 666 x\n\xff",
+    b"Subject: =?utf-8?b?\xff?= =?x?q?=zz?= =?utf-8?b?A?=",
+    b"Content-Disposition: attachment; filename*0=a; filename*1*=%E9",
+    b"Content-Type: multipart/mixed; boundary=x\nContent-Transfer-Encoding: base64",
+    b"\xff: \xff\n\xff",
+]
+
+
+@pytest.mark.parametrize("head", STRANGE_HEADS)
+def test_raw_mode_survives_what_strangers_write(head: bytes) -> None:
+    inbound = raw_email(head + b"\n\nbody")
+    assert (inbound.sender, inbound.recipient) == ("a@example.com", "desk@posthouse.example")
+
+
+def raw_email(raw: bytes) -> Inbound:
+    fields: dict[str, str | bytes] = {"email": raw, "from": "a@example.com", "to": "desk@posthouse.example"}
+    (inbound,) = parse_inbound(form(fields)).inbound
+    return inbound
+
+
+SLOW = {
+    "parts within parts": b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(3000)
+    ),
+    "messages within messages": b"Content-Type: message/rfc822\n\n" * 3000,
+    "an endless type": b"Content-Type: " + b"a;" * 500_000,
+    "an endless parameter": b'Content-Type: text/plain; charset="' + b';"' * 200_000,
+    "many parts": b"Content-Type: multipart/mixed; boundary=x\n\n" + b"--x\n\na\n" * 100_000,
+    "many headers": b"X: y\n" * 500_000,
+    "endless references": b"References: " + b"\n <a@b>" * 200_000,
+    "comments within comments": b"From: " + b"(" * 20_000 + b"\nTo: " + b"(" * 20_000,
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_no_message_keeps_the_reader_busy(case: str) -> None:
+    start = time.process_time()
+    raw_email(SLOW[case] + b"\n\nbody")
+    # Each would take from several seconds to minutes, or end in RecursionError.
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,7 @@ async def test_more_pages_than_it_reads_prove_nothing(
         HttpAnswer(200, b'{"messages": [{"sid": "SM1", "date_created": "yesterday"}]}'),
         HttpAnswer(200, orjson.dumps({"messages": [], "next_page_uri": "@elsewhere.example/x"})),
         HttpAnswer(204),
+        HttpAnswer(503, b'{"messages": []}'),
         HttpAnswer(404, b'{"code": 20404}'),
     ],
 )

@@ -85,8 +85,8 @@ class FakeHttpCarrier:
                 self.requests.append(request)
                 if not await self._respond(request, writer):
                     break
-        except ConnectionError:
-            pass  # a client that gave up
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # a client that gave up, or a server that stops
         finally:
             self._connections.discard(task)
             writer.close()

@@ -157,7 +157,7 @@ class ProviderContract:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         caplog.set_level(logging.DEBUG)
-        message = adapter.message(1)
+        message, unsent = adapter.message(1), adapter.message(2)
         shown = [repr(adapter.provider), *(repr(part) for part in vars(adapter.provider).values())]
         for behaviour in Behaviour:
             if adapter.differing.get(behaviour, Unknown) is None:
@@ -165,7 +165,7 @@ class ProviderContract:
             await adapter.play(behaviour)
             async with asyncio.timeout(PATIENCE):
                 shown.append(repr(await adapter.provider.send([message])))
-                shown.append(repr(await adapter.provider.lookup([message])))
+                shown.append(repr(await adapter.provider.lookup([unsent])))
         for sample in adapter.webhooks.genuine if adapter.webhooks else ():
             adapter.provider.verify(sample.request)
             adapter.provider.verify(replace(sample.request, body=sample.request.body + b"x"))
@@ -173,8 +173,9 @@ class ProviderContract:
         assert adapter.secrets
         for secret in adapter.secrets:
             assert secret not in "\n".join(shown) + logged
-        for content in (message.body, message.recipient, message.recipient.lstrip("+")):
-            assert content not in logged
+        for sent in (message, unsent):
+            for content in (sent.body, sent.recipient, sent.recipient.lstrip("+")):
+                assert content not in logged
 
     async def test_genuine_webhooks_say_exactly_this(self, adapter: ProviderAdapter) -> None:
         if adapter.webhooks is None:
@@ -275,4 +276,4 @@ def _in_lists(content: WebhookContent) -> WebhookContent:
 
 
 def _keys(content: WebhookContent) -> list[str]:
-    return [news.event_key for news in (*content.receipts, *content.inbound)]
+    return [item.event_key for item in content.receipts] + [item.event_key for item in content.inbound]
