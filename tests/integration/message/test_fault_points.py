@@ -1,0 +1,153 @@
+"""A message process that is killed at any point of its path neither loses nor doubles a message."""
+
+import asyncio
+import multiprocessing
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
+
+import grpc
+import orjson
+import pytest
+
+from posthouse.v1 import message_service_pb2 as pb
+from posthouse.v1 import message_service_pb2_grpc as pb_grpc
+from services.kit.client import open_channel
+from services.kit.config import Settings
+from services.kit.fault_points import POINTS, FaultPoints
+from services.kit.process import run_process
+from services.message.__main__ import main
+from services.providers.simulator_webhook import sign
+from tests.integration.ledger.rows import Book, eventually
+
+MESSAGE_POINTS = [point for point in POINTS if point.startswith("message.")]
+SENDS = 5
+
+# A process of its own can be killed; forked from a warmed-up one it starts at once.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["services.message.__main__"])
+
+
+def _serve(settings: Settings) -> None:
+    run_process("message", main, settings)
+
+
+@contextmanager
+def _process(settings: Settings, *, fault: str = "") -> Iterator[ForkServerProcess]:
+    process = _PROCESSES.Process(target=_serve, args=(settings.model_copy(update={"fault_points": fault}),))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.join(20)
+        assert process.exitcode is not None
+
+
+@asynccontextmanager
+async def _stub(settings: Settings) -> AsyncIterator[pb_grpc.MessageServiceStub]:
+    async with open_channel(settings.message_target) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 20)
+        yield pb_grpc.MessageServiceStub(channel)
+
+
+def _sends() -> pb.SendMessagesRequest:
+    return pb.SendMessagesRequest(
+        requests=[
+            pb.SendMessageRequest(
+                sender="+15551234567",
+                recipient=f"+1555987654{number}",
+                body=f"number {number}",
+                request_id=f"key-{number}",
+            )
+            for number in range(SENDS)
+        ]
+    )
+
+
+async def _work(settings: Settings, message_ids: list[str]) -> list[str]:
+    """Send what has keys and report the delivery of messages; return the ids of the answers."""
+    async with _stub(settings) as stub:
+        answer = await stub.SendMessages(_sends(), timeout=10)
+        ids = [result.message.id for result in answer.results]
+        assert all(ids), answer
+        message_ids[:] = ids
+        await stub.IngestWebhook(_receipts(settings, ids), timeout=10)
+        return ids
+
+
+def _receipts(settings: Settings, ids: list[str]) -> pb.IngestWebhookRequest:
+    now = datetime.now(UTC)
+    body = orjson.dumps(
+        [
+            {
+                "event": "delivered",
+                "event_id": f"event-{message_id}",
+                "message_id": message_id,
+                "attempt": 1,
+                "provider_message_id": f"SM{message_id}",
+                "timestamp": "2026-01-01T00:00:00Z",
+            }
+            for message_id in ids
+        ]
+    )
+    timestamp = str(int(now.timestamp()))
+    assert settings.simulator_secret is not None
+    signature = sign(settings.simulator_secret.get_secret_value(), timestamp, body)
+    return pb.IngestWebhookRequest(
+        provider="simulator",
+        method="POST",
+        url="http://localhost/api/v1/webhooks/simulator",
+        headers=[
+            pb.Header(name="X-Posthouse-Simulator-Timestamp", value=timestamp),
+            pb.Header(name="X-Posthouse-Simulator-Signature", value=signature),
+        ],
+        body=body,
+    )
+
+
+@pytest.mark.parametrize("point", MESSAGE_POINTS)
+async def test_killed_at_any_point_it_neither_loses_nor_doubles(
+    settings: Settings, book: Book, point: str
+) -> None:
+    settings = settings.model_copy(update={"outbox_republish_after": 0.5})
+    first: list[str] = []
+    with _process(settings, fault=point) as process:
+        # Killed before the answer, or after it: the caller sees one or the other and cannot tell more.
+        with suppress(grpc.aio.AioRpcError, TimeoutError):
+            await _work(settings, first)
+        await asyncio.to_thread(process.join, 20)
+        assert process.exitcode == -signal.SIGKILL, "the fault point was never reached"
+
+    with _process(settings):
+        again: list[str] = []
+        ids = await _work(settings, again)
+        assert not first or first == ids
+
+        assert await book.value("SELECT count(*) FROM messages") == SENDS
+        assert {row[0] for row in await book.rows("SELECT id::text FROM messages")} == set(ids)
+        events = await book.rows(
+            "SELECT message_id::text, sequence FROM message_events ORDER BY message_id, sequence"
+        )
+        assert events == [(one, sequence) for one in sorted(ids) for sequence in (1, 2)]
+        assert await book.value("SELECT count(*) FROM provider_events") == SENDS
+        # Each message is work for a dispatcher exactly once, and its events reach the broker.
+        work = await book.rows(
+            "SELECT unnest(message_ids)::text FROM outbox WHERE subject LIKE 'posthouse.dispatch.%%'"
+        )
+        assert sorted(row[0] for row in work) == sorted(ids)
+        await eventually(lambda: _published(book))
+
+
+async def _published(book: Book) -> bool:
+    left: int = await book.value("SELECT count(*) FROM outbox WHERE subject LIKE 'posthouse.event.%%'")
+    return left == 0
+
+
+def test_an_unknown_point_stops_the_start() -> None:
+    with pytest.raises(ValueError, match="POSTHOUSE_FAULT_POINTS"):
+        FaultPoints("message.nowhere")
+    with pytest.raises(ValueError, match="POSTHOUSE_FAULT_POINTS"):
+        FaultPoints("message.after_commit@often")
