@@ -135,7 +135,10 @@ class Settings(BaseSettings):
         description="Retries per first attempt while nothing succeeds; each success allows two more.",
     )
     dispatch_failover_after: int = Field(
-        default=2, ge=1, le=100, description="Failures of a message at a provider before the next one gets it."
+        default=2,
+        ge=1,
+        le=100,
+        description="Failures of a message at a provider before the next one gets it.",
     )
     breaker_failures: int = Field(
         default=10, ge=1, le=10_000, description="Failures in a row that open a provider's breaker."

@@ -25,7 +25,9 @@ BREAKER_STATE = Gauge(
     ["provider", "channel"],
 )
 DISPATCH_POSTPONED = Counter(
-    "dispatch_postponed_total", "Envelopes put off before their claim, by what held them up.", ["channel", "by"]
+    "dispatch_postponed_total",
+    "Envelopes put off before their claim, by what held them up.",
+    ["channel", "by"],
 )
 RATE_LIMITED = Counter("rate_limited_total", "Hits refused by a rate limit, by what is limited.", ["scope"])
 RATE_LIMIT_UNCHECKED = Counter(

@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from services.kit.sliding_window import Quota, Window
+from services.kit.sliding_window import Quota, StorageAwayError, Window
 
 _T = TypeVar("_T")
 
@@ -20,10 +20,6 @@ _TIMEOUT: Final = 0.5
 _CONNECTIONS: Final = 64
 # Others may take between looking and taking; then the rest is looked at again.
 _ATTEMPTS: Final = 4
-
-
-class StorageAwayError(Exception):
-    """The storage of the counts does not answer."""
 
 
 class RedisWindows:

@@ -157,7 +157,10 @@ class RpcServer:
             self.server,
         )
         self.address = f"{settings.host}:{port}"
-        self.port = self.server.add_insecure_port(self.address)
+        try:
+            self.port = self.server.add_insecure_port(self.address)
+        except RuntimeError:
+            raise OSError(f"cannot listen on {self.address}: the address is in use or not ours") from None
 
     async def start(self) -> None:
         """Begin to listen, as NOT_SERVING."""

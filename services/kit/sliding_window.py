@@ -5,10 +5,14 @@ from collections.abc import Callable, Sequence
 from math import floor
 from typing import NamedTuple
 
-# Keys in one generation of memory: some 100 MB when an attack fills both.
+# Keys in one generation of memory: some 150 MB when an attack fills both.
 _MOST_KEYS = 200_000
 # A moment past the edge at which one more passes.
 _MOMENT = 0.001
+
+
+class StorageAwayError(Exception):
+    """The storage of the counts does not answer."""
 
 
 class Window(NamedTuple):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.conversation.filters import ConversationFilter
-from services.kit.page_tokens import Position, read_token, write_token
 from services.kit.errors import InvalidRequestError
+from services.kit.page_tokens import Position, read_token, write_token
 from services.kit.paging import encode_token
 
 _KEY = ConversationFilter(participant="+15551234567", since_time=datetime(2026, 1, 1, tzinfo=UTC)).key
