@@ -2,9 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
+from services.dispatch.admission import Gate
+from services.dispatch.breaker import BreakerPolicy
+from services.dispatch.breakers import Breakers
+from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.inquiry import Inquirer
+from services.dispatch.intervening import Intervener
 from services.dispatch.lanes import Lanes
 from services.dispatch.ownership import Ownership
 from services.dispatch.refusing import Refuser
@@ -21,6 +27,7 @@ from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
+from services.kit.provider_limits import parse_provider_limits
 from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
@@ -30,6 +37,11 @@ from services.ledger.relay import Relay
 from services.providers.registry import build_providers, check_routing
 
 _log = get_logger(__name__)
+
+# Retries of a channel in hand: most, at the start, and per second whatever happens.
+_RETRY_BURST = 2000
+_RETRY_START = 100
+_RETRY_TRICKLE = 1.0
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
@@ -44,7 +56,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
     providers = build_providers(settings, [name for route in settings.routing.values() for name in route])
     check_routing(settings.routing, providers)
-    router = Router(settings.routing, providers)
+    router = Router(settings.routing, providers, failover_after=settings.dispatch_failover_after)
+    gate = _build_gate(settings)
     policy = RetryPolicy(
         settings.dispatch_max_attempts, settings.dispatch_retry_base, settings.dispatch_retry_max
     )
@@ -56,12 +69,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         relay,
         lanes,
         ownership,
-        Postman(router, providers, policy),
+        Postman(router, providers, policy, gate),
         settler,
-        Inquirer(
-            database, relay, settler, router, providers, max_attempts=settings.dispatch_max_attempts
-        ),
+        Inquirer(database, relay, settler, router, providers, max_attempts=settings.dispatch_max_attempts),
         Refuser(database, relay, republish_after=settings.outbox_republish_after),
+        gate,
         concurrency=settings.dispatch_concurrency,
         lease=settings.dispatch_lease,
         republish_after=settings.outbox_republish_after,
@@ -75,7 +87,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
     )
     pb_grpc.add_DispatchServiceServicer_to_server(
-        DispatchServicer(database, settings.routing, providers, SimulatorControl(providers.get("simulator"))),
+        DispatchServicer(
+            database,
+            settings.routing,
+            providers,
+            SimulatorControl(providers.get("simulator")),
+            gate.breakers,
+            Intervener(database, relay, republish_after=settings.outbox_republish_after),
+        ),
         server.server,
     )
 
@@ -96,6 +115,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     watches = [
         asyncio.create_task(monitor.run(), name="health"),
         asyncio.create_task(ownership.run(), name="ownership"),
+        asyncio.create_task(gate.breakers.run(bus), name="breakers"),
     ]
     try:
         await stop.wait()
@@ -116,6 +136,29 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await database.close()
         if limiter is not None:
             await limiter.close()
+
+
+def _build_gate(settings: Settings) -> Gate:
+    policy = BreakerPolicy(
+        consecutive_failures=settings.breaker_failures,
+        failure_rate=settings.breaker_failure_rate,
+        cool_down=settings.breaker_cool_down,
+        probes=settings.breaker_probes,
+    )
+    governor = Governor(
+        parse_provider_limits(settings.provider_rates), parse_provider_limits(settings.provider_concurrency)
+    )
+    budgets = {
+        channel: RetryBudget(
+            settings.dispatch_retry_budget,
+            _RETRY_BURST,
+            initial=_RETRY_START,
+            trickle=_RETRY_TRICKLE,
+            clock=time.monotonic,
+        )
+        for channel in settings.routing
+    }
+    return Gate(settings.routing, Breakers(settings.routing, policy), governor, budgets)
 
 
 if __name__ == "__main__":

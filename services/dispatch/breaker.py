@@ -19,7 +19,7 @@ class BreakerPolicy:
     if at least `recovery_rate` of them succeed: a provider that fails every second time stays out.
     """
 
-    consecutive_failures: int = 5
+    consecutive_failures: int = 10
     failure_rate: float = 0.5
     minimum_sample: int = 20
     window: float = 30.0
@@ -54,6 +54,11 @@ class Breaker:
         """Return the state, which time alone may have moved from open to half-open."""
         if self._state == OPEN and self._clock() - self._opened_at >= self._policy.cool_down:
             self._begin_probing()
+        return self._state
+
+    @property
+    def last_state(self) -> str:
+        """Return the state as it was when last looked at, whatever time has done to it since."""
         return self._state
 
     def admit(self, wanted: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from services.dispatch.history import history_of
 from services.dispatch.publish import orphan_announcement
 from services.dispatch.retry import Route
 from services.dispatch.routing import Router
@@ -14,6 +15,7 @@ from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphan
 from services.ledger.database import Database
 from services.ledger.outcomes import Settlement
 from services.ledger.relay import Relay
+from services.ledger.tries import Try, load_tries
 from services.providers.base import Absent, CannotTell, Found, LookupResult, Provider
 
 _log = get_logger(__name__)
@@ -80,19 +82,29 @@ class Inquirer:
                 await postpone(connection, later, owner=owner, delay=delay)
 
     async def _inquire(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
-        settlements = []
+        if not messages:
+            return []
+        async with self._database.hot() as connection:
+            tries = await load_tries(connection, [message.id for message in messages])
+        answers: dict[str, list[tuple[Route, LookupResult]]] = {message.id: [] for message in messages}
         for channel in sorted({message.channel for message in messages}):
-            open_messages = [message for message in messages if message.channel == channel]
-            routes = self._router.candidates(channel)
-            answers: dict[str, list[tuple[Route, LookupResult]]] = {m.id: [] for m in open_messages}
-            for route in routes:
-                results = await self._lookup(route.provider, open_messages)
-                for message, result in zip(open_messages, results, strict=True):
+            for route in self._router.candidates(channel):
+                asked = [
+                    message
+                    for message in messages
+                    if message.channel == channel
+                    and _may_have(route.provider, message, tries.get(message.id, ()))
+                ]
+                results = await self._lookup(route.provider, asked) if asked else []
+                for message, result in zip(asked, results, strict=True):
                     answers[message.id].append((route, result))
-            for message in open_messages:
-                settlement = verdict(message, answers[message.id], max_attempts=self._max_attempts)
-                if settlement is not None:
-                    settlements.append(settlement)
+        settlements = []
+        for message in messages:
+            history = history_of(tries.get(message.id, ()), before=message.attempt)
+            free = message.attempt - 1 - history.counted
+            settlement = verdict(message, answers[message.id], max_attempts=self._max_attempts + free)
+            if settlement is not None:
+                settlements.append(settlement)
         return settlements
 
     async def _lookup(self, name: str, messages: Sequence[ClaimedMessage]) -> list[LookupResult]:
@@ -101,6 +113,12 @@ class Inquirer:
         except Exception:  # noqa: BLE001 - a provider that raises has not answered
             _log.exception("lookup_failed", provider=name)
             return [CannotTell()] * len(messages)
+
+
+def _may_have(provider: str, message: ClaimedMessage, tries: Sequence[Try]) -> bool:
+    """Tell whether a provider may have been given the attempt; which one is unknown when ours has died."""
+    given = {one.provider for one in tries if one.number == message.attempt and one.provider}
+    return not given or provider in given
 
 
 def verdict(

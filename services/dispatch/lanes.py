@@ -16,6 +16,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.kit.bus import BUS_ERRORS, Bus
+from services.kit.cancelling import cancel_all
 from services.kit.logs import get_logger
 
 _log = get_logger(__name__)
@@ -25,19 +26,21 @@ LANES: Final[dict[str, str]] = {
     "high": "posthouse.dispatch.*.high",
     "normal": "posthouse.dispatch.*",
     "low": "posthouse.dispatch.*.low",
+    "retry": "posthouse.dispatch.*.retry",
     "inquiry": "posthouse.dispatch.*.inquiry",
 }
 
 # Order in which a free slot looks for work, one turn after the other: high goes before normal before
 # low, and yet every lane comes first once in a round.
 _TURNS: Final = (
-    ("high", "normal", "low", "inquiry"),
-    ("normal", "high", "low", "inquiry"),
-    ("high", "normal", "inquiry", "low"),
-    ("high", "normal", "low", "inquiry"),
-    ("normal", "high", "inquiry", "low"),
-    ("low", "high", "normal", "inquiry"),
-    ("inquiry", "high", "normal", "low"),
+    ("high", "normal", "retry", "low", "inquiry"),
+    ("normal", "high", "retry", "low", "inquiry"),
+    ("high", "normal", "inquiry", "low", "retry"),
+    ("retry", "high", "normal", "low", "inquiry"),
+    ("high", "normal", "low", "retry", "inquiry"),
+    ("normal", "high", "retry", "inquiry", "low"),
+    ("low", "high", "normal", "retry", "inquiry"),
+    ("inquiry", "high", "normal", "retry", "low"),
 )
 
 # One bad id would fail the claim of all that it is claimed with.
@@ -76,9 +79,7 @@ class Lanes:
 
     async def close(self) -> None:
         """Stop fetching; what waits here is delivered to others, or to a later run."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
         for queue in self._waiting.values():
             while queue:
                 with contextlib.suppress(*BUS_ERRORS):

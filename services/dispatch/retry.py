@@ -3,9 +3,13 @@
 import random
 from dataclasses import dataclass
 
+from services.dispatch.history import History, is_throttling
 from services.ledger.claims import ClaimedMessage
 from services.ledger.outcomes import Settlement
 from services.providers.base import Accepted, Outcome, Rejected, Retryable
+
+# Throttled attempts, which no allowance pays for, before a message is given up all the same.
+_MOST_THROTTLED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class RetryPolicy:
 
         A provider's Retry-After is a lower bound; even a patient one is not waited for beyond `longest`.
         """
-        ceiling = min(self.longest, self.base * 2.0 ** (attempt - 1))
+        ceiling = min(self.longest, self.base * 2.0 ** min(attempt - 1, 60))
         return min(max(draw.uniform(0.0, ceiling), retry_after or 0.0), self.longest)
 
 
@@ -35,9 +39,21 @@ class Route:
 
 
 def settlement_of(
-    message: ClaimedMessage, outcome: Outcome, route: Route, policy: RetryPolicy, draw: random.Random
+    message: ClaimedMessage,
+    outcome: Outcome,
+    route: Route,
+    policy: RetryPolicy,
+    draw: random.Random,
+    *,
+    history: History | None = None,
+    has_other: bool = False,
 ) -> Settlement:
-    """Return what an outcome does to a message."""
+    """Return what an outcome does to a message.
+
+    Without a history, every earlier attempt counts. `has_other` tells that another provider may still take
+    what this one refuses for a fault of its own.
+    """
+    counted = (history.counted if history else message.attempt - 1) + 1
 
     def settle(
         state: str,
@@ -70,14 +86,34 @@ def settlement_of(
     if isinstance(outcome, Accepted):
         return settle("sent", "accepted", "sent", provider_message_id=outcome.provider_message_id or None)
     error = (outcome.error_code, outcome.error_message)
+    if isinstance(outcome, Rejected) and outcome.provider_fault and has_other:
+        return settle("pending", "rejected", "retrying", error=error, delay=0.0)
     if isinstance(outcome, Rejected):
         return settle("failed", "rejected", "failed", error=error, dead_reason="rejected")
     if isinstance(outcome, Retryable):
-        if message.attempt >= policy.max_attempts:
+        throttled = (history.throttled if history else 0) + 1 if is_throttling(outcome.error_code) else 0
+        if throttled > _MOST_THROTTLED or (not throttled and counted >= policy.max_attempts):
             return settle("failed", "retryable", "failed", error=error, dead_reason="attempts_exhausted")
-        delay = policy.backoff(message.attempt, outcome.retry_after, draw)
+        delay = policy.backoff(throttled or counted, outcome.retry_after, draw)
         return settle("pending", "retryable", "retrying", error=error, delay=delay)
     return settle("unknown", "unknown", "unknown", error=error, delay=route.inquiry_delay)
+
+
+def held_back(message: ClaimedMessage, delay: float) -> Settlement:
+    """Return the settlement of a message that no provider may be given now: it waits, without an attempt."""
+    return Settlement(
+        id=message.id,
+        attempt=message.attempt,
+        channel=message.channel,
+        priority=message.priority,
+        state="pending",
+        outcome=None,
+        event="retrying",
+        start_time=message.attempt_time,
+        error_code="held_back",
+        error_message="no provider that is left for it takes any at the moment",
+        delay=delay,
+    )
 
 
 def expiry_of(message: ClaimedMessage) -> Settlement:

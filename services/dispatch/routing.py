@@ -1,16 +1,25 @@
-"""Which provider a message goes to."""
+"""Which provider a message goes to: the first of its route that works, for this message and at all."""
 
 from collections.abc import Mapping, Sequence
 
+from services.dispatch.admission import Admission
+from services.dispatch.history import NOTHING, History
 from services.dispatch.retry import Route
 from services.ledger.claims import ClaimedMessage
 from services.providers.base import Provider
 
 
 class Router:
-    """Picks a channel's provider: the first of its route."""
+    """Picks providers: after `failover_after` failures of a message at one, the next of its route."""
 
-    def __init__(self, routing: Mapping[str, Sequence[str]], providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self,
+        routing: Mapping[str, Sequence[str]],
+        providers: Mapping[str, Provider],
+        *,
+        failover_after: int = 1,
+    ) -> None:
+        self._failover_after = failover_after
         self._routes = {
             channel: [
                 Route(name, f"position {position} of the route of {channel}", providers[name].inquiry_delay)
@@ -19,10 +28,39 @@ class Router:
             for channel, names in routing.items()
         }
 
-    def choose(self, message: ClaimedMessage) -> Route | None:
-        """Return the provider for a message, None when its channel has no route (any more)."""
+    def carries(self, channel: str) -> bool:
+        """Tell whether the channel has a route."""
+        return bool(self._routes.get(channel))
+
+    def choose(
+        self, message: ClaimedMessage, history: History = NOTHING, admission: Admission | None = None
+    ) -> Route | None:
+        """Return the provider for a message; None when its channel has no route, or none may be used now.
+
+        Without an admission every provider may be used. A provider that has refused the message for a
+        fault of its own does not get it again, unless all have; of the others the one with the fewest
+        rounds of failures goes first, and of those the first of the route.
+        """
         routes = self._routes.get(message.channel)
-        return routes[0] if routes else None
+        if not routes:
+            return None
+        if history is NOTHING and admission is None:
+            return routes[0]
+        willing = [route for route in routes if route.provider not in history.refused] or routes
+        ranked = sorted(
+            willing, key=lambda route: history.failures.get(route.provider, 0) // self._failover_after
+        )
+        for route in ranked:
+            if admission is None or admission.take(route.provider):
+                return self._explained(route, routes, ranked, history)
+        return None
+
+    def has_other(self, channel: str, history: History, provider: str) -> bool:
+        """Tell whether another provider is left once this one, too, has refused a message of the channel."""
+        return any(
+            route.provider != provider and route.provider not in history.refused
+            for route in self._routes.get(channel, ())
+        )
 
     def candidates(self, channel: str) -> list[Route]:
         """Return every provider that may have been given a message of the channel."""
@@ -32,3 +70,21 @@ class Router:
     def longest_inquiry_delay(self) -> float:
         """Return the seconds after which every provider can be asked about a cut-short attempt."""
         return max((route.inquiry_delay for routes in self._routes.values() for route in routes), default=0.0)
+
+    def _explained(
+        self, chosen: Route, routes: Sequence[Route], ranked: Sequence[Route], history: History
+    ) -> Route:
+        """Return the chosen route with the reasons why not those before it."""
+        passed = []
+        unavailable = ranked[: ranked.index(chosen)]
+        for route in routes[: routes.index(chosen)]:
+            failures = history.failures.get(route.provider, 0)
+            if route in unavailable:
+                passed.append(f"{route.provider} is not taking any at the moment")
+            elif route.provider in history.refused:
+                passed.append(f"{route.provider} refused it for a fault of its own")
+            else:
+                passed.append(f"{route.provider} failed {failures} times")
+        if not passed:
+            return chosen
+        return Route(chosen.provider, "; ".join([chosen.reason, *passed]), chosen.inquiry_delay)

@@ -5,44 +5,64 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from services.dispatch.retry import RetryPolicy, Route, expiry_of, settlement_of, unsent
+from services.dispatch.admission import Admission, Gate
+from services.dispatch.history import NOTHING, History, is_throttling
+from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, settlement_of, unsent
 from services.dispatch.routing import Router
 from services.kit.logs import get_logger
 from services.ledger.claims import ClaimedMessage
 from services.ledger.outcomes import Settlement
-from services.providers.base import OutboundMessage, Outcome, Provider, Unknown
+from services.providers.base import (
+    Accepted,
+    OutboundMessage,
+    Outcome,
+    Provider,
+    Rejected,
+    Retryable,
+    Unknown,
+)
 
 _log = get_logger(__name__)
+
+# Seconds, at least and at most, until a message is looked at again that no provider could be given.
+_HELD_BACK = (1.0, 5.0)
 
 
 class Postman:
     """Sends messages over the routes of their channels."""
 
-    def __init__(self, router: Router, providers: Mapping[str, Provider], policy: RetryPolicy) -> None:
+    def __init__(
+        self, router: Router, providers: Mapping[str, Provider], policy: RetryPolicy, gate: Gate
+    ) -> None:
         self._router = router
         self._providers = providers
         self._policy = policy
+        self._gate = gate
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
 
     async def send(
-        self, messages: Sequence[ClaimedMessage], *, may_send: Callable[[], bool]
+        self,
+        messages: Sequence[ClaimedMessage],
+        *,
+        may_send: Callable[[], bool],
+        histories: Mapping[str, History],
+        admission: Admission | None = None,
     ) -> AsyncIterator[tuple[Sequence[ClaimedMessage], list[Settlement]]]:
         """Send messages and yield them with their settlements, a provider's batch at a time.
 
-        Before each batch `may_send` is asked; when it says no, the rest is left alone.
+        Before each batch `may_send` is asked; when it says no, the rest is left alone. `histories` has the
+        messages that have one. Without an admission every provider may be given any number.
         """
         routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
-        hopeless: list[Settlement] = []
+        unroutable: list[Settlement] = []
         for message in messages:
-            route = self._router.choose(message)
+            route = self._router.choose(message, histories.get(message.id, NOTHING), admission)
             if route is None:
-                hopeless.append(
-                    unsent(message, "no_route", f"no provider carries {message.channel}", "no_route")
-                )
+                unroutable.append(self._unroutable(message))
             else:
                 routed.setdefault(route.provider, []).append((message, route))
-        if hopeless:
-            yield messages, hopeless
+        if unroutable:
+            yield messages, unroutable
         for name, pairs in routed.items():
             provider = self._providers[name]
             for start in range(0, len(pairs), provider.batch_size):
@@ -59,13 +79,60 @@ class Postman:
                     return
                 chunk = [message for message, _ in batch]
                 outcomes = await _send(provider, chunk)
+                self._tell(name, chunk, outcomes, admission)
                 yield (
                     chunk,
                     [
-                        settlement_of(message, outcome, route, self._policy, self._draw)
+                        self._settlement(message, outcome, route, histories.get(message.id, NOTHING))
                         for (message, route), outcome in zip(batch, outcomes, strict=True)
                     ],
                 )
+
+    def _settlement(
+        self, message: ClaimedMessage, outcome: Outcome, route: Route, history: History
+    ) -> Settlement:
+        return settlement_of(
+            message,
+            outcome,
+            route,
+            self._policy,
+            self._draw,
+            history=history,
+            has_other=isinstance(outcome, Rejected)
+            and self._router.has_other(message.channel, history, route.provider),
+        )
+
+    def _unroutable(self, message: ClaimedMessage) -> Settlement:
+        if self._router.carries(message.channel):
+            return held_back(message, self._draw.uniform(*_HELD_BACK))
+        return unsent(message, "no_route", f"no provider carries {message.channel}", "no_route")
+
+    def _tell(
+        self,
+        provider: str,
+        messages: Sequence[ClaimedMessage],
+        outcomes: Sequence[Outcome],
+        admission: Admission | None,
+    ) -> None:
+        """Tell the gate how a batch ended, by channel; throttled messages say nothing of the provider."""
+        tallies: dict[str, list[int]] = {}
+        for message, outcome in zip(messages, outcomes, strict=True):
+            tally = tallies.get(message.channel)
+            if tally is None:
+                tally = tallies[message.channel] = [0, 0, 0]
+            if isinstance(outcome, Accepted):
+                tally[0] += 1
+                continue
+            tally[2] += message.attempt == 1
+            if isinstance(outcome, Retryable) and is_throttling(outcome.error_code):
+                continue
+            tally[0 if isinstance(outcome, Rejected) and not outcome.provider_fault else 1] += 1
+        for channel, (successes, failures, first_attempts) in tallies.items():
+            self._gate.record(
+                provider, channel, successes=successes, failures=failures, first_attempts=first_attempts
+            )
+            if admission is not None:
+                admission.tell(provider, successes + failures)
 
 
 def _is_late(message: ClaimedMessage, now: datetime) -> bool:

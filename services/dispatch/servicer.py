@@ -8,15 +8,22 @@ import grpc
 from posthouse.v1 import dispatch_pb2
 from posthouse.v1 import dispatch_service_pb2 as pb
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
+from services.dispatch.breaker import OPEN
+from services.dispatch.breakers import Breakers
+from services.dispatch.intervening import Intervener
 from services.dispatch.simulator_control import SimulatorControl
 from services.kit import enum_names
-from services.kit.errors import InvalidRequestError, NotImplementedYetError
+from services.kit.errors import InvalidRequestError, NotFoundError, Violation
 from services.kit.ids import parse_id
 from services.kit.page_tokens import Position, read_token, write_token
 from services.kit.paging import page_size
 from services.ledger import dead_letters, reads
 from services.ledger.database import Database
+from services.ledger.resolving import EVENT_OF
 from services.providers.base import Provider
+
+_MOST_REPLAYED = 1000
+_LONGEST_REASON = 1000
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,20 +37,22 @@ class DispatchServicer(pb_grpc.DispatchServiceServicer):
         routing: Mapping[str, Sequence[str]],
         providers: Mapping[str, Provider],
         simulator: SimulatorControl,
+        breakers: Breakers,
+        intervener: Intervener,
     ) -> None:
         self._database = database
         self._routing = routing
         self._providers = providers
         self._simulator = simulator
+        self._breakers = breakers
+        self._intervener = intervener
 
     async def ListProviders(
         self, _request: pb.ListProvidersRequest, _context: _Context
     ) -> pb.ListProvidersResponse:
         """List the routed providers, and then the channels they carry without being routed."""
         routed = [
-            dispatch_pb2.Provider(
-                name=name, channel=enum_names.CHANNEL.number(channel), route_position=position, healthy=True
-            )
+            self._provider(name, channel, position)
             for channel, names in self._routing.items()
             for position, name in enumerate(names, 1)
         ]
@@ -92,22 +101,62 @@ class DispatchServicer(pb_grpc.DispatchServiceServicer):
         return pb.ListDeadLettersResponse(dead_letters=page, next_page_token=token)
 
     async def ReplayDeadLetters(
-        self, _request: pb.ReplayDeadLettersRequest, _context: _Context
+        self, request: pb.ReplayDeadLettersRequest, _context: _Context
     ) -> pb.ReplayDeadLettersResponse:
-        """Say that this is not there yet."""
-        raise NotImplementedYetError("ReplayDeadLetters is not implemented yet")
+        """Put given-up messages back into the queue."""
+        if not 1 <= len(request.message_ids) <= _MOST_REPLAYED:
+            raise InvalidRequestError.field("message_ids", f"must have 1 to {_MOST_REPLAYED:,} ids")
+        ids = [
+            parse_id(f"message_ids[{position}]", given) for position, given in enumerate(request.message_ids)
+        ]
+        return pb.ReplayDeadLettersResponse(replayed_message_ids=await self._intervener.replay(ids))
 
     async def ResolveMessage(
-        self, _request: pb.ResolveMessageRequest, _context: _Context
+        self, request: pb.ResolveMessageRequest, _context: _Context
     ) -> pb.ResolveMessageResponse:
-        """Say that this is not there yet."""
-        raise NotImplementedYetError("ResolveMessage is not implemented yet")
+        """Settle a message whose outcome is unknown."""
+        message_id = parse_id("message_id", request.message_id)
+        state = enum_names.STATE.word(request.state)
+        reason = request.reason.strip()
+        violations = []
+        if state not in EVENT_OF:
+            violations.append(Violation("state", f"must be one of {', '.join(EVENT_OF)}"))
+        if not reason:
+            violations.append(Violation("reason", "must not be empty"))
+        elif len(reason) > _LONGEST_REASON:
+            violations.append(Violation("reason", f"must have at most {_LONGEST_REASON:,} characters"))
+        if violations:
+            raise InvalidRequestError.of(violations)
+        message = await self._intervener.resolve(message_id, state, reason)
+        return pb.ResolveMessageResponse(message=message)
 
     async def ResetBreaker(
-        self, _request: pb.ResetBreakerRequest, _context: _Context
+        self, request: pb.ResetBreakerRequest, _context: _Context
     ) -> pb.ResetBreakerResponse:
-        """Say that this is not there yet."""
-        raise NotImplementedYetError("ResetBreaker is not implemented yet")
+        """Close a breaker by hand, here and at the other dispatchers."""
+        channel = enum_names.CHANNEL.word(request.channel)
+        if not request.provider:
+            raise InvalidRequestError.field("provider", "must not be empty")
+        if not channel:
+            raise InvalidRequestError.field("channel", "must be a known channel")
+        breaker = self._breakers.find(request.provider, channel)
+        if breaker is None:
+            raise NotFoundError(
+                f"no route of {channel} has a provider of this name", reason="PROVIDER_NOT_FOUND"
+            )
+        breaker.reset()
+        position = self._routing[channel].index(request.provider) + 1
+        return pb.ResetBreakerResponse(provider=self._provider(request.provider, channel, position))
+
+    def _provider(self, name: str, channel: str, position: int) -> dispatch_pb2.Provider:
+        state = self._breakers.state(name, channel)
+        return dispatch_pb2.Provider(
+            name=name,
+            channel=enum_names.CHANNEL.number(channel),
+            route_position=position,
+            breaker_state=enum_names.BREAKER.number(state),
+            healthy=state != OPEN,
+        )
 
     async def GetSimulatorProfile(
         self, request: pb.GetSimulatorProfileRequest, _context: _Context

@@ -1,8 +1,11 @@
 """The dispatcher: claim, send, settle. PostgreSQL owns the work; the broker only says that there is some."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+from services.dispatch.admission import Admission, Gate
+from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import Lanes, Work
 from services.dispatch.ownership import Ownership
@@ -10,15 +13,17 @@ from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
 from services.dispatch.sending import Postman
 from services.dispatch.settling import Settler
+from services.kit import metrics
 from services.kit.bus import BUS_ERRORS
 from services.kit.errors import UnavailableError
 from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
-from services.ledger.claims import ClaimedMessage, claim, renew
+from services.ledger.claims import ClaimedMessage, claim, keep, put_off, renew
 from services.ledger.database import Database
 from services.ledger.outcomes import Settlement
 from services.ledger.relay import Relay
+from services.ledger.tries import load_tries
 
 _log = get_logger(__name__)
 
@@ -39,6 +44,7 @@ class Dispatcher:
         settler: Settler,
         inquirer: Inquirer,
         refuser: Refuser,
+        gate: Gate,
         *,
         concurrency: int,
         lease: float,
@@ -54,6 +60,7 @@ class Dispatcher:
         self._settler = settler
         self._inquirer = inquirer
         self._refuser = refuser
+        self._gate = gate
         self._concurrency = concurrency
         self._lease = lease
         self._republish_after = republish_after
@@ -104,19 +111,78 @@ class Dispatcher:
 
     async def _work(self, work: Sequence[Work]) -> None:
         owner = await self._ownership.wait_held()
-        outbox_ids = list(dict.fromkeys(item.envelope.outbox_id for item in work))
+        if work[0].lane == "inquiry":
+            await self._ack(work)
+            outbox_ids = _outbox_ids(work)
+            with self._holding(outbox_ids, owner):
+                await self._inquirer.ask(outbox_ids, owner=owner, lease=self._lease)
+        elif work[0].lane != "retry" and self._gate.clear:
+            await self._dispatch(work, owner)
+        else:
+            for channel, items in _by_channel(work).items():
+                await self._dispatch_some(channel, items, owner)
+
+    @contextlib.contextmanager
+    def _holding(self, outbox_ids: Sequence[str], owner: int) -> Iterator[None]:
+        """Have the leases of envelopes renewed."""
         self._held.update(dict.fromkeys(outbox_ids, owner))
         try:
-            if work[0].lane == "inquiry":
-                await self._ack(work)
-                await self._inquirer.ask(outbox_ids, owner=owner, lease=self._lease)
-            else:
-                await self._dispatch(work, outbox_ids, owner)
+            yield
         finally:
             for outbox_id in outbox_ids:
                 self._held.pop(outbox_id, None)
 
-    async def _dispatch(self, work: Sequence[Work], outbox_ids: Sequence[str], owner: int) -> None:
+    async def _dispatch_some(self, channel: str, work: Sequence[Work], owner: int) -> None:
+        """Dispatch as much of one channel's work as may be sent now, and put the rest off."""
+        size = sum(len(item.envelope.message_ids) for item in work)
+        with self._gate.admit(channel, size, retry=work[0].lane == "retry") as admission:
+            fitting: list[Work] = []
+            room = admission.limit
+            for item in work:
+                if room > 0:
+                    fitting.append(item)
+                room -= len(item.envelope.message_ids)
+            rest = work[len(fitting) :]
+            if rest:
+                fitting += await self._put_off(channel, rest, admission.reason)
+            if fitting:
+                await self._dispatch(fitting, owner, channel, admission)
+
+    async def _put_off(self, channel: str, work: Sequence[Work], reason: str) -> list[Work]:
+        """Put unclaimed envelopes off; return those that a dead dispatcher held, which cannot wait."""
+        delays = {
+            item.envelope.outbox_id: self._gate.delay(channel, len(item.envelope.message_ids), reason)
+            for item in work
+        }
+        async with self._database.hot() as connection:
+            abandoned = set(await put_off(connection, delays))
+        waiting = [item for item in work if item.envelope.outbox_id not in abandoned]
+        metrics.DISPATCH_POSTPONED.labels(channel, reason).inc(len(waiting))
+        await self._ack(waiting)
+        return [item for item in work if item.envelope.outbox_id in abandoned]
+
+    async def _dispatch(
+        self,
+        work: Sequence[Work],
+        owner: int,
+        channel: str = "",
+        admission: Admission | None = None,
+    ) -> None:
+        """Claim, send and settle; with an admission, the messages of one channel that it allows."""
+        outbox_ids = _outbox_ids(work)
+        with self._holding(outbox_ids, owner):
+            await self._dispatch_held(work, outbox_ids, owner, channel, admission)
+
+    async def _dispatch_held(
+        self,
+        work: Sequence[Work],
+        outbox_ids: Sequence[str],
+        owner: int,
+        channel: str,
+        admission: Admission | None,
+    ) -> None:
+        size = sum(len(item.envelope.message_ids) for item in work)
+        limit = None if admission is None or admission.limit >= size else admission.limit
         event_outbox_id = new_id()
         self._faults.reach("dispatch.before_claim")
         async with self._database.hot() as connection:
@@ -127,7 +193,10 @@ class Dispatcher:
                 lease=self._lease,
                 event_outbox_id=event_outbox_id,
                 republish_after=self._republish_after,
+                limit=limit,
             )
+        if admission is not None:
+            admission.claimed = len(claimed)
         self._faults.reach("dispatch.after_claim")
         # From here on the claim in PostgreSQL stands for the work; the broker has done its part.
         await self._ack(work)
@@ -136,22 +205,62 @@ class Dispatcher:
         if abandoned:
             await self._inquirer.adopt(abandoned, owner=owner, own=[message.id for message in claimed])
         size = sum(len(item.envelope.message_ids) for item in work if item.envelope.outbox_id in taken)
-        if len(claimed) < size:
+        # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
+        partly = limit is not None and len(claimed) >= limit
+        if len(claimed) < size and not partly:
             await self._until_done(lambda: self._refuser.refuse(list(taken), owner=owner))
         if claimed:
             self._relay.announce(claim_announcement(event_outbox_id, claimed))
             await self._until_done(lambda: self._refuser.note_overrides(claimed))
-        await self._send(claimed, list(taken), owner)
+        all_sent = await self._send(claimed, () if partly else list(taken), owner, admission)
+        if partly and all_sent and admission is not None:
+            delay = self._gate.delay(channel, size - len(claimed), admission.reason)
+            metrics.DISPATCH_POSTPONED.labels(channel, admission.reason).inc(len(taken))
+            await self._until_done(lambda: self._keep(list(taken), claimed, owner, delay))
 
-    async def _send(self, claimed: Sequence[ClaimedMessage], outbox_ids: Sequence[str], owner: int) -> None:
+    async def _keep(
+        self, outbox_ids: Sequence[str], claimed: Sequence[ClaimedMessage], owner: int, delay: float
+    ) -> None:
+        done = [message.id for message in claimed]
+        async with self._database.hot() as connection:
+            await keep(connection, outbox_ids, without=done, owner=owner, delay=delay)
+
+    async def _histories(self, claimed: Sequence[ClaimedMessage]) -> dict[str, History]:
+        """Return what those messages have been through that are not in their first attempt."""
+        numbers = {message.id: message.attempt for message in claimed if message.attempt > 1}
+        if not numbers:
+            return {}
+        async with self._database.hot() as connection:
+            tries = await load_tries(connection, list(numbers))
+        return {
+            message_id: history_of(tries.get(message_id, ()), before=number)
+            for message_id, number in numbers.items()
+        }
+
+    async def _send(
+        self,
+        claimed: Sequence[ClaimedMessage],
+        outbox_ids: Sequence[str],
+        owner: int,
+        admission: Admission | None,
+    ) -> bool:
         """Send what was claimed and settle it batch by batch; envelopes close with the last one.
 
-        Once our lock is lost, others take over what is not sent yet, so we must not send it.
+        Once our lock is lost, others take over what is not sent yet, so we must not send it: false then.
         """
         open_count = len(claimed)
+        histories: dict[str, History] = {}
+
+        async def look_back() -> None:
+            histories.update(await self._histories(claimed))
+
+        await self._until_done(look_back)
         self._faults.reach("dispatch.before_send")
         async for messages, settlements in self._postman.send(
-            claimed, may_send=lambda: self._ownership.holds(owner)
+            claimed,
+            may_send=lambda: self._ownership.holds(owner),
+            histories=histories,
+            admission=admission,
         ):
             open_count -= len(settlements)
             self._faults.reach("dispatch.after_send")
@@ -161,6 +270,7 @@ class Dispatcher:
             await self._settle((), (), outbox_ids)
         elif open_count:
             _log.warning("claim_abandoned", messages=open_count)
+        return not open_count
 
     async def _settle(
         self, messages: Sequence[ClaimedMessage], settlements: Sequence[Settlement], outbox_ids: Sequence[str]
@@ -202,3 +312,15 @@ class Dispatcher:
                         )
             except UnavailableError:
                 _log.warning("leases_not_renewed", envelopes=len(held))
+
+
+def _outbox_ids(work: Sequence[Work]) -> list[str]:
+    return list(dict.fromkeys(item.envelope.outbox_id for item in work))
+
+
+def _by_channel(work: Sequence[Work]) -> dict[str, list[Work]]:
+    """Return envelopes by channel, which their subjects name."""
+    channels: dict[str, list[Work]] = {}
+    for item in work:
+        channels.setdefault(item.message.subject.split(".")[2], []).append(item)
+    return channels

@@ -1,6 +1,6 @@
 """The claim: the fence that lets one dispatcher, and no other, send a message."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from services.ledger.outbox import EVENT_SUBJECT
 # An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
 # messages of it are taken; whatever else became of the others (cancelled, sent) is none of our business.
 # What has expired, or whose recipient has opted out, is left waiting: see ledger/refusals.
-_CLAIM = """
+_STATEMENT = """
 WITH free AS (
   SELECT id, owner FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
   ORDER BY id FOR UPDATE SKIP LOCKED
@@ -23,7 +23,7 @@ WITH free AS (
   UPDATE messages m SET state = 'sending', attempt_count = m.attempt_count + 1,
     event_count = m.event_count + 1, state_sequence = m.event_count + 1, attempt_time = now(),
     update_time = now(), next_attempt_time = NULL
-  FROM (SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken) w
+  FROM (<work>) w
   WHERE m.id = w.message_id AND m.state IN ('pending', 'scheduled')
     AND (m.expire_time IS NULL OR m.expire_time > now())
     AND NOT EXISTS (
@@ -47,13 +47,51 @@ SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender,
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 """
 
+_CLAIM = _STATEMENT.replace(
+    "<work>", "SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken"
+)
+
+# The first ones that may be sent, for as many as the limit says; the envelopes are kept for the others.
+_CLAIM_SOME = _STATEMENT.replace(
+    "<work>",
+    """
+    SELECT u.outbox_id, u.message_id
+    FROM (SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken) u, messages n
+    WHERE n.id = u.message_id AND n.state IN ('pending', 'scheduled')
+      AND (n.expire_time IS NULL OR n.expire_time > now())
+      AND NOT EXISTS (
+        SELECT FROM opt_outs p WHERE p.recipient = n.recipient AND p.sender = n.sender AND NOT n.transactional
+      )
+    ORDER BY u.message_id LIMIT %(limit)s
+  """,
+)
+
+# Envelopes that nobody has claimed are put off; those a dead dispatcher held want to be looked into.
+_PUT_OFF = """
+WITH free AS (
+  SELECT o.id, o.owner, t.delay
+  FROM outbox o JOIN unnest(%(outbox_ids)s::uuid[], %(delays)s::float8[]) AS t(id, delay) USING (id)
+  WHERE o.owner IS NULL OR o.owner = 0
+  ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
+), moved AS (
+  UPDATE outbox o SET due_time = now() + make_interval(secs => free.delay)
+  FROM free WHERE o.id = free.id AND free.owner IS NULL
+)
+SELECT id::text FROM free WHERE owner = 0
+"""
+
 # What a dead dispatcher left in SENDING, in envelopes that are now ours: nobody knows whether it went out.
-# Where a receipt has moved the message on meanwhile, it did, and only the attempt was not recorded.
+# Where a receipt has moved the message on meanwhile, it did, and only the attempt was not recorded. What was
+# put back for a retry is in another envelope as well, whose holder may be sending it right now.
 _ORPHANS = """
-WITH orphans AS (
+WITH held AS MATERIALIZED (
+  SELECT unnest(message_ids) AS message_id FROM outbox
+  WHERE owner > 0 AND NOT id = ANY(%(outbox_ids)s::uuid[])
+), orphans AS (
   SELECT m.id FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
   WHERE o.id = ANY(%(outbox_ids)s::uuid[]) AND o.owner = %(owner)s
     AND m.id = w.message_id AND m.state = 'sending' AND NOT m.id = ANY(%(own)s::uuid[])
+    AND NOT EXISTS (SELECT FROM held WHERE held.message_id = m.id)
   ORDER BY m.id
 ), proven AS (
   INSERT INTO dispatch_attempts (
@@ -142,18 +180,20 @@ async def claim(
     lease: float,
     event_outbox_id: str,
     republish_after: float,
+    limit: int | None = None,
 ) -> tuple[list[ClaimedMessage], dict[str, bool]]:
-    """Take envelopes that nobody holds, and the waiting messages in them.
+    """Take envelopes that nobody holds, and the waiting messages in them, at most `limit` of them.
 
     Returns the messages in order of acceptance, and the ids of the envelopes that are ours now: those
     whose value is true were held before by a dispatcher that has died, perhaps over some messages.
     """
     cursor = await connection.execute(
-        _CLAIM,
+        _CLAIM if limit is None else _CLAIM_SOME,
         {
             "outbox_ids": plain_array(outbox_ids),
             "owner": owner,
             "lease": lease,
+            "limit": limit,
             "event_outbox_id": event_outbox_id,
             "event_subject": EVENT_SUBJECT,
             "republish_after": republish_after,
@@ -228,6 +268,43 @@ async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owne
         " WHERE id = ANY(%s::uuid[]) AND owner = %s",
         (delay, plain_array(outbox_ids), owner),
     )
+
+
+async def keep(
+    connection: HotConnection,
+    outbox_ids: Sequence[str],
+    *,
+    without: Sequence[str],
+    owner: int,
+    delay: float,
+) -> None:
+    """Give envelopes back without the messages that are done with, to be published after `delay` seconds.
+
+    What is to be tried again has a row of its own, and must not be taken before its time through this one.
+    """
+    await connection.execute(
+        "UPDATE outbox SET owner = NULL, due_time = now() + make_interval(secs => %(delay)s),"
+        " message_ids = ARRAY(SELECT u.id FROM unnest(message_ids) WITH ORDINALITY AS u(id, place)"
+        " WHERE NOT u.id = ANY(%(without)s::uuid[]) ORDER BY u.place)"
+        " WHERE id = ANY(%(outbox_ids)s::uuid[]) AND owner = %(owner)s",
+        {
+            "delay": delay,
+            "without": plain_array(without),
+            "outbox_ids": plain_array(outbox_ids),
+            "owner": owner,
+        },
+    )
+
+
+async def put_off(connection: HotConnection, delays: Mapping[str, float]) -> list[str]:
+    """Have unclaimed envelopes published again after so many seconds, without touching their messages.
+
+    Returns those that a dispatcher held which has died: they are left as they are.
+    """
+    cursor = await connection.execute(
+        _PUT_OFF, {"outbox_ids": plain_array(delays), "delays": plain_array(delays.values())}
+    )
+    return [row[0] for row in await cursor.fetchall()]
 
 
 async def renew(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:

@@ -21,7 +21,8 @@ from services.ledger.tables import dead_letters as table
 _REPLAY = """
 WITH chosen AS (
   SELECT m.id FROM messages m
-  WHERE m.id = ANY(%(ids)s::uuid[]) AND m.state = 'failed' AND (m.expire_time IS NULL OR m.expire_time > now())
+  WHERE m.id = ANY(%(ids)s::uuid[]) AND m.state = 'failed'
+    AND (m.expire_time IS NULL OR m.expire_time > now())
     AND EXISTS (SELECT FROM dead_letters d WHERE d.message_id = m.id AND d.replay_time IS NULL)
   ORDER BY m.id FOR UPDATE OF m
 ), moved AS (

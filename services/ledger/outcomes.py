@@ -182,7 +182,7 @@ def _plan_retries(settlements: Sequence[Settlement]) -> tuple[list[str | None], 
             ids.append(None)
             subjects.append(None)
             continue
-        lane = "inquiry" if settlement.state == "unknown" else settlement.priority
+        lane = "inquiry" if settlement.state == "unknown" else "retry"
         subject = dispatch_subject(settlement.channel, lane)
         key = (subject, int(settlement.delay * 10))
         ids.append(rows.setdefault(key, new_id()))

@@ -13,6 +13,7 @@ from posthouse.v1 import dispatch_pb2 as dispatch_pb
 from posthouse.v1 import event_pb2 as event_pb
 from services.kit import enum_names, metrics
 from services.kit.bus import BUS_ERRORS, Bus
+from services.kit.cancelling import cancel_all
 from services.kit.errors import UnavailableError
 from services.kit.fault_points import FaultPoints
 from services.kit.logs import get_logger
@@ -72,9 +73,7 @@ class Relay:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await self._queue.join()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
         with contextlib.suppress(UnavailableError):
             await self._delete_done()
 

@@ -85,7 +85,8 @@ class Previewer:
                     refusals += [opted_out()] if opt_out is not None else []
         if self._limiter is not None and client is not None:
             verdict = await self._limiter.peek(client, response.sender, ip)
-            refusals += _show(response.rate_limit, verdict)
+            # Without a limit there is nothing to show.
+            refusals += _show(response.rate_limit, verdict) if verdict.limit else []
         response.acceptable = not refusals
         response.refusals.extend(to_item_error(refusal) for refusal in refusals)
         return response

@@ -31,7 +31,7 @@ def decode(data: bytes, declared: str = "") -> str:
 
 def _codec(declared: str) -> str:
     """Return Python's name of a charset, UTF-8 for what is none."""
-    if not 0 < len(declared) <= _MAX_NAME_LENGTH or "\0" in declared:
+    if not 0 < len(declared) <= _MAX_NAME_LENGTH:
         return "utf-8"
     try:
         name = codecs.lookup(declared.strip()).name

@@ -13,8 +13,8 @@ from posthouse.v1 import conversation_pb2, message_pb2
 from posthouse.v1 import conversation_service_pb2 as pb
 from services.conversation import queries
 from services.conversation.filters import ConversationFilter
-from services.kit.page_tokens import Position
 from services.kit.ids import new_id
+from services.kit.page_tokens import Position
 from services.ledger.database import Database
 
 from .conftest import CONTACT, OURS, START, Seed

@@ -66,5 +66,5 @@ async def test_low_gets_its_turn_while_high_is_full(house: House, provider: Scri
     await eventually(both_are_here)
     provider.gate.set()
     await house.until("sent", *high, *low)
-    # A round has seven turns.
-    assert _lanes_of(provider).index("low") <= 7
+    # A round has eight turns.
+    assert _lanes_of(provider).index("low") <= 8

@@ -1,6 +1,7 @@
 """The fence: whatever is redelivered, cancelled or raced for, a message is claimed once at a time."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ async def test_a_claim_makes_messages_ours(book: Book) -> None:
 async def test_concurrent_claims_of_one_envelope_share_nothing(book: Book, database: Database) -> None:
     acceptance = await book.accept(*(make_draft() for _ in range(20)))
     (envelope,) = acceptance.envelopes
-    options = {"lease": LATER, "republish_after": LATER}
+    options: Any = {"lease": LATER, "republish_after": LATER}
     async with database.hot() as first, database.hot() as second, first.transaction():
         won, _ = await claim(first, [envelope.outbox_id], owner=1, event_outbox_id=new_id(), **options)
         # The second does not wait for the first: another envelope may be free.
@@ -187,3 +188,23 @@ async def test_messages_a_dispatcher_has_just_claimed_are_no_orphans(book: Book,
                 event_outbox_id=new_id(),
             )
             assert [orphan.id for orphan in orphans] == expected
+
+
+async def test_what_another_dispatcher_is_sending_again_is_no_orphan(book: Book, database: Database) -> None:
+    again, lost = await book.claimed(make_draft(), make_draft(), owner=1)
+    await book.settle(settlement_for(again, "pending", delay=0.0))
+    # The first one dies over the other message; before that is noticed, a second one takes up the retry.
+    retry = await book.value(
+        "SELECT id::text FROM outbox"
+        " WHERE message_ids = ARRAY[%s::uuid] AND subject = 'posthouse.dispatch.sms.retry'",
+        again.id,
+    )
+    assert [message.id for message in (await book.claim([retry], owner=2))[0]] == [again.id]
+    await book.rows("UPDATE outbox SET owner = 0 WHERE id = %s", lost.outbox_id)
+    _, taken = await book.claim([lost.outbox_id], owner=3)
+    async with database.hot() as connection:
+        orphans = await claim_orphans(
+            connection, taken, owner=3, own=[], inquiry_delay=LATER, event_outbox_id=new_id()
+        )
+    assert [orphan.id for orphan in orphans] == [lost.id]
+    assert await book.state(again.id) == "sending"

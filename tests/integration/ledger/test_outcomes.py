@@ -50,8 +50,8 @@ async def test_retryable_waits_in_a_row_of_its_own(book: Book) -> None:
     )
     # Rows for each tenth of a second: what is due together is published together.
     assert [(subject, sorted(ids)) for subject, ids, _ in retries] == [
-        ("posthouse.dispatch.sms", [messages[0].id, messages[1].id]),
-        ("posthouse.dispatch.sms", [messages[2].id]),
+        ("posthouse.dispatch.sms.retry", [messages[0].id, messages[1].id]),
+        ("posthouse.dispatch.sms.retry", [messages[2].id]),
     ]
     assert [seconds for _, _, seconds in retries] == pytest.approx([30.01, 90.0])
     assert await book.story(messages[0].id) == ["accepted", "sending", "retrying"]
@@ -106,7 +106,7 @@ async def test_attempts_are_counted_over_retries(book: Book) -> None:
     await book.settle(
         settlement_for(message, "pending", delay=0.0, error_code="busy"), closing=[message.outbox_id]
     )
-    retry = await book.value("SELECT id::text FROM outbox WHERE subject = 'posthouse.dispatch.sms'")
+    retry = await book.value("SELECT id::text FROM outbox WHERE subject = 'posthouse.dispatch.sms.retry'")
     ((again,), _) = await book.claim([retry])
     assert (again.id, again.attempt, again.event_count) == (message.id, 2, 4)
     await book.settle(settlement_for(again, "sent", provider_message_id="SM2"), closing=[retry])
@@ -149,7 +149,7 @@ async def test_an_outcome_of_an_earlier_attempt_moves_nothing(book: Book) -> Non
     await book.settle(settlement_for(message, "unknown", delay=0.0))
     await book.settle(settlement_for(message, "pending", outcome="unknown", delay=0.0))
     retry = await book.value(
-        "SELECT id::text FROM outbox WHERE subject = 'posthouse.dispatch.sms' AND owner IS NULL"
+        "SELECT id::text FROM outbox WHERE subject = 'posthouse.dispatch.sms.retry' AND owner IS NULL"
     )
     ((again,), _) = await book.claim([retry])
     (settled,) = await book.settle(settlement_for(message, "sent", provider_message_id="SM1"))

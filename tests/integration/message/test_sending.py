@@ -176,7 +176,7 @@ async def test_a_repeat_of_a_scheduled_send_is_answered_alike(stub: Any, book: B
 
 
 async def test_a_caller_that_hangs_up_has_sent_all_the_same(
-    stub: Any, book: Book, database: Database
+    stub: Any, book: Book, database: Database, refusal: Refused
 ) -> None:
     async with database.hot() as connection, connection.transaction():
         await connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
@@ -186,11 +186,15 @@ async def test_a_caller_that_hangs_up_has_sent_all_the_same(
             return bool(await book.value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"))
 
         await eventually(is_waiting)
+        waiting = asyncio.create_task(_send(stub, _request("key")))
+        # It is behind the second on the same connection: once it is answered, the second waits for the first.
+        await refusal(stub.GetMessage(pb.GetMessageRequest(message_id="")))
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    repeat = await _send(stub, _request("key"))
-    assert repeat.replayed
+        await refusal(stub.GetMessage(pb.GetMessageRequest(message_id="")))
+    # Its answer is still that of everybody else under the key.
+    assert (await waiting).replayed
     assert await book.rows(_COUNTS) == [(1, 1, 1, 1)]
 
 

@@ -14,11 +14,12 @@ from posthouse.v1 import message_service_pb2 as pb
 from services.kit.client import open_channel
 from services.kit.ids import new_id
 from services.ledger.claims import claim
+from services.ledger.opt_outs import ConsentEntry, record_consent
 from services.ledger.refusals import refuse_waiting
 from services.providers.base import Accepted, Rejected, Retryable
 from tests.integration.dispatch.house import House
 from tests.integration.dispatch.scripted import ScriptedProvider
-from tests.integration.ledger.rows import CONTACT, LATER, OURS, make_draft
+from tests.integration.ledger.rows import CONTACT, LATER, OURS, eventually, make_draft
 from tests.servers import free_ports
 
 from .conftest import Contact
@@ -206,3 +207,27 @@ async def test_opposite_words_at_once_leave_state_and_history_agreeing(
     )
     # Turns alternate: there is one opt-out more than there are opt-ins, or as many.
     assert outs - ins == holds
+
+
+async def test_words_about_one_pair_wait_for_each_other(house: House) -> None:
+    """An earlier STOP must see the later START that another process is about to commit."""
+    later = datetime.now(UTC)
+    start = ConsentEntry(OURS, CONTACT, "sms", "opted_in", "contact", event_time=later)
+    stop = ConsentEntry(OURS, CONTACT, "sms", "opted_out", "contact", event_time=later - timedelta(seconds=1))
+
+    async def say_stop() -> None:
+        async with house.database.hot() as connection, connection.transaction():
+            await record_consent(connection, [stop])
+
+    async def waits_or_is_done() -> bool:
+        return saying.done() or bool(
+            await house.book.rows("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        )
+
+    async with house.database.hot() as connection, connection.transaction():
+        await record_consent(connection, [start])
+        saying = asyncio.create_task(say_stop())
+        await eventually(waits_or_is_done)
+        assert not saying.done()
+    await saying
+    assert await house.book.rows("SELECT FROM opt_outs") == []

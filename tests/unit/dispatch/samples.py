@@ -10,7 +10,7 @@ from services.ledger.claims import ClaimedMessage
 
 def claimed(**given: Any) -> ClaimedMessage:
     """Return a claimed SMS in its first attempt, with some fields replaced."""
-    empty: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(ClaimedMessage))
+    empty: dict[str, Any] = dict.fromkeys(ClaimedMessage._fields)
     sms = {"id": "m1", "channel": "sms", "priority": "normal", "attempt": 1, "body": "hello"}
     return ClaimedMessage(**{**empty, **sms, "attempt_time": datetime(2026, 3, 1, tzinfo=UTC), **given})
 

@@ -34,12 +34,18 @@ async def _take(lanes: Lanes, times: int) -> list[str]:
 async def test_every_lane_has_its_share_while_all_are_full() -> None:
     lanes = _make()
     for lane in LANES:
-        _fill(lanes, lane, *[1] * 70)
-    assert Counter(await _take(lanes, 70)) == {"high": 30, "normal": 20, "low": 10, "inquiry": 10}
+        _fill(lanes, lane, *[1] * 80)
+    assert Counter(await _take(lanes, 80)) == {
+        "high": 30,
+        "normal": 20,
+        "retry": 10,
+        "low": 10,
+        "inquiry": 10,
+    }
 
 
 @pytest.mark.parametrize("turn", range(len(_TURNS)))
-@pytest.mark.parametrize("full", ["normal", "low", "inquiry"])
+@pytest.mark.parametrize("full", ["normal", "retry", "low", "inquiry"])
 async def test_high_waits_for_one_batch_of_another_lane_at_most(turn: int, full: str) -> None:
     lanes = _make()
     _fill(lanes, full, *[1] * 50)

@@ -65,9 +65,9 @@ def test_retry_after_is_a_lower_bound_and_capped() -> None:
         (Accepted("SM1"), 1, "sent", "accepted", "sent", None),
         (Rejected("21211", "no"), 1, "failed", "rejected", "failed", "rejected"),
         (Retryable("429", "slow"), 1, "pending", "retryable", "retrying", None),
-        (Retryable("429", "slow"), 4, "pending", "retryable", "retrying", None),
-        (Retryable("429", "slow"), 5, "failed", "retryable", "failed", "attempts_exhausted"),
-        (Retryable("429", "slow"), 6, "failed", "retryable", "failed", "attempts_exhausted"),
+        (Retryable("503", "slow"), 4, "pending", "retryable", "retrying", None),
+        (Retryable("503", "slow"), 5, "failed", "retryable", "failed", "attempts_exhausted"),
+        (Retryable("503", "slow"), 6, "failed", "retryable", "failed", "attempts_exhausted"),
         (Unknown("timeout", "?"), 1, "unknown", "unknown", "unknown", None),
         # Whether it is the last is known only once it is known what became of it.
         (Unknown("timeout", "?"), 5, "unknown", "unknown", "unknown", None),

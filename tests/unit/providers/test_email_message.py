@@ -137,6 +137,7 @@ def test_no_line_break_makes_a_header(mark: str) -> None:
     ]
     raw = built(subject=evil, attachments=files)
     message = read(raw)
+    assert mark not in message["Subject"]
     for part in message.walk():
         assert "bcc" not in [name.lower() for name in part]
     assert b"\nBcc" not in raw.replace(b"\r", b"\n")

@@ -128,6 +128,11 @@ class TestCourierContract(ProviderContract):
             await adapter.provider.close()
 
 
+def test_without_a_key_nothing_is_genuine(courier: ModuleType) -> None:
+    provider = courier.CourierProvider(courier.CourierConfig("https://courier.example.com", ""))
+    assert not provider.verify(_signed({"news": "delivered", "reference": f"{MESSAGE_ID}:2"}, key=""))
+
+
 def test_the_guides_entry_point_makes_it_known(courier: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     group, target = re.findall(
         r'\[project\.entry-points\."(.*)"\]\s+courier = "our_courier\.provider:(.*)"', GUIDE.read_text()

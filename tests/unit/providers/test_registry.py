@@ -90,7 +90,7 @@ def test_a_wrong_profile_names_its_field(profile: str, text: str) -> None:
 
 def test_an_unknown_provider_names_the_setting() -> None:
     with pytest.raises(
-        ValueError, match="POSTHOUSE_ROUTES: there is no provider 'pigeon'; known are .*simulator"
+        ValueError, match=r"POSTHOUSE_ROUTES: there is no provider 'pigeon'; known are .*simulator"
     ):
         build_providers(settings(), ["pigeon"])
 

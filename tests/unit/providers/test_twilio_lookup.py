@@ -125,6 +125,10 @@ async def test_without_the_attempts_time_the_ids_time_bounds_the_search(
     ]
 
 
+async def test_an_id_that_tells_no_time_bounds_nothing(provider: TwilioProvider) -> None:
+    assert await provider.lookup([message(id="6f1c1f0e-3b1a-4c3e-9a7d-2f0b8e5d4c3b")]) == [CannotTell()]
+
+
 async def test_pages_are_followed_until_the_time_is_passed(
     carrier: TwilioCarrier, provider: TwilioProvider
 ) -> None:

@@ -82,6 +82,20 @@ class ProviderContract:
             (after,) = await adapter.provider.send([adapter.message(2)])
         assert isinstance(after, Accepted), f"{behaviour} must leave nothing broken behind: {after}"
 
+    @pytest.mark.parametrize("behaviour", [Behaviour.RESET, Behaviour.HANG, Behaviour.SLOW_BODY])
+    async def test_a_connection_used_before_makes_no_difference(
+        self, adapter: ProviderAdapter, behaviour: Behaviour
+    ) -> None:
+        expected = adapter.differing.get(behaviour, OUTCOMES[behaviour])
+        if expected is None:
+            pytest.skip("cannot happen on this wire")
+        assert isinstance((await adapter.provider.send([adapter.message(1)]))[0], Accepted)
+        await adapter.play(behaviour)
+        async with asyncio.timeout(PATIENCE):
+            outcomes = await adapter.provider.send([adapter.message(2)])
+        assert [type(outcome) for outcome in outcomes] == [expected]
+        assert len(adapter.requests()) == (1 if behaviour in adapter.unseen else 2)
+
     async def test_requests_are_exactly_these(self, adapter: ProviderAdapter) -> None:
         messages = [adapter.message(number) for number in range(3)]
         outcomes = await adapter.provider.send(messages)

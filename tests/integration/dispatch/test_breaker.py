@@ -1,0 +1,162 @@
+"""A failing provider is left alone, tried again with care, and every dispatcher knows."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import nats
+import pytest
+from prometheus_client import REGISTRY
+
+from posthouse.v1 import dispatch_pb2, event_pb2
+from posthouse.v1 import dispatch_service_pb2 as pb
+from services.kit.status import from_rpc_error
+from services.providers.base import Retryable
+from tests.integration.ledger.rows import eventually
+
+from .house import House, RunningDispatcher
+from .scripted import ScriptedProvider
+from .steering import BOTH, SecondProvider, breaker_states, install, steering
+
+pytestmark = pytest.mark.integration
+
+_CLOSED = dispatch_pb2.BREAKER_STATE_CLOSED
+_OPEN = dispatch_pb2.BREAKER_STATE_OPEN
+
+
+class Down(ScriptedProvider):
+    """Fails for everybody until it is mended."""
+
+    down = True
+
+    async def send(self, messages: Any) -> list[Any]:
+        outcomes = await super().send(messages)
+        return [Retryable("503", "down")] * len(messages) if self.down else outcomes
+
+
+@pytest.fixture
+async def provider() -> Down:
+    return Down()
+
+
+async def _until_state(running: RunningDispatcher, name: str, state: int, *, within: float = 5.0) -> None:
+    async with steering(running) as stub:
+
+        async def reached() -> bool:
+            return (await breaker_states(stub)).get(name) == state
+
+        await eventually(reached, within=within)
+
+
+def _gauge(provider: str) -> float | None:
+    return REGISTRY.get_sample_value("posthouse_breaker_state", {"provider": provider, "channel": "sms"})
+
+
+async def test_an_open_breaker_costs_no_attempt_and_closes_after_probes(house: House, provider: Down) -> None:
+    running = await house.dispatch(breaker_cool_down=1.0, breaker_probes=5, dispatch_max_attempts=10)
+    first = await house.send(*[f"first {number}" for number in range(20)])
+    await _until_state(running, "scripted", _OPEN)
+    assert _gauge("scripted") == 2.0
+    tried = len(provider.sent)
+    later = [*await house.send(*["later"] * 30), *await house.send("also later")]
+
+    async def put_off() -> bool:
+        rows = await house.book.rows(
+            "SELECT 1 FROM outbox WHERE due_time > now() AND owner IS NULL AND %s::uuid = ANY(message_ids)",
+            later[0],
+        )
+        return bool(rows) and (REGISTRY.get_sample_value(
+            "dispatch_postponed_total", {"channel": "sms", "by": "breaker"}
+        ) or 0) >= 1  # fmt: skip
+
+    await eventually(put_off)
+    assert len(provider.sent) == tried
+    assert await house.book.value("SELECT max(attempt_count) FROM messages WHERE id = ANY(%s)", later) == 0
+    # Probes find it still down: five of them, and it is left alone again.
+    await eventually(lambda: _sent_more(provider, tried))
+    await _until_state(running, "scripted", _OPEN)
+    assert len(provider.sent) == tried + 5
+    provider.down = False
+    await house.until("sent", *first, *later, within=20.0)
+    await _until_state(running, "scripted", _CLOSED)
+    assert _gauge("scripted") == 0.0
+    await house.until_outbox_is_empty()
+    stories = [await house.book.story(one) for one in later]
+    assert min(stories, key=len) == ["accepted", "sending", "sent"]
+
+
+async def _sent_more(provider: Down, than: int) -> bool:
+    return len(provider.sent) > than
+
+
+async def test_an_open_breaker_leads_to_the_next(
+    house: House, provider: Down, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second: SecondProvider = install(monkeypatch, provider)
+    running = await house.dispatch(routing=BOTH, breaker_cool_down=60.0)
+    first = await house.send(*["first"] * 20)
+    await _until_state(running, "scripted", _OPEN)
+    later = await house.send(*["later"] * 5)
+    await house.until("sent", *first, *later)
+    assert "later" not in provider.bodies
+    assert second.attempts() == {"first": 20, "later": 5}
+    assert await house.book.rows(
+        "SELECT DISTINCT route_reason FROM dispatch_attempts WHERE message_id = ANY(%s)", later
+    ) == [("position 2 of the route of sms; scripted is not taking any at the moment",)]
+
+
+async def test_other_dispatchers_know_within_a_second_and_people_can_reset_it(
+    house: House, provider: Down
+) -> None:
+    heard: list[event_pb2.Event] = []
+    client = await nats.connect(house.settings.nats_url)
+
+    async def hear(message: Any) -> None:
+        heard.extend(event_pb2.EventBatch.FromString(message.data).events)
+
+    await client.subscribe("posthouse.event.provider.breaker", cb=hear)
+    one = await house.dispatch(breaker_cool_down=60.0)
+    other = await house.dispatch(breaker_cool_down=60.0)
+    # A broker that answers has taken the subscriptions before it.
+    async with steering(one) as stub, steering(other) as another:
+        assert await breaker_states(stub) == await breaker_states(another) == {"scripted": _CLOSED}
+        await asyncio.gather(*(running.ownership.wait_held() for running in (one, other)))
+        ids = await house.send(*["first"] * 20)
+
+        async def both(state: int) -> bool:
+            return await breaker_states(stub) == await breaker_states(another) == {"scripted": state}
+
+        async def any_open() -> bool:
+            return _OPEN in {
+                *(await breaker_states(stub)).values(),
+                *(await breaker_states(another)).values(),
+            }
+
+        await eventually(any_open)
+        await eventually(lambda: both(_OPEN), within=1.0)
+        provider.down = False
+        answer = await stub.ResetBreaker(pb.ResetBreakerRequest(provider="scripted", channel="CHANNEL_SMS"))
+        assert (answer.provider.breaker_state, answer.provider.healthy) == (_CLOSED, True)
+        await eventually(lambda: both(_CLOSED), within=1.0)
+
+        async def told() -> bool:
+            return len(heard) >= 2
+
+        await eventually(told)
+        wrong: list[tuple[dict[str, Any], grpc.StatusCode]] = [
+            ({"provider": "nobody", "channel": 1}, grpc.StatusCode.NOT_FOUND),
+            ({"provider": "scripted", "channel": 4}, grpc.StatusCode.NOT_FOUND),
+            ({"provider": "scripted"}, grpc.StatusCode.INVALID_ARGUMENT),
+            ({"channel": 1}, grpc.StatusCode.INVALID_ARGUMENT),
+        ]
+        for fields, code in wrong:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ResetBreaker(pb.ResetBreakerRequest(**fields))
+            assert from_rpc_error(caught.value).code == code
+    assert [(event.type, event.provider, event.channel) for event in heard] == [
+        ("opened", "scripted", 1),
+        ("closed", "scripted", 1),
+    ]
+    await client.close()
+    await house.book.rows("UPDATE outbox SET due_time = now() WHERE owner IS NULL")
+    await house.until("sent", *ids)

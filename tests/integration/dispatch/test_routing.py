@@ -1,0 +1,123 @@
+"""The next provider of a route: when it gets a message, when it does not, and what the attempts say."""
+
+import pytest
+
+from services.kit.config import Settings
+from services.providers.base import Absent, Accepted, Found, Rejected, Retryable, Unknown
+
+from .house import House
+from .scripted import ScriptedProvider
+from .steering import BOTH, SecondProvider, install
+
+pytestmark = pytest.mark.integration
+
+_ATTEMPTS = (
+    "SELECT number, provider, outcome, route_reason FROM dispatch_attempts"
+    " WHERE message_id = %s ORDER BY number"
+)
+_FIRST = "position 1 of the route of sms"
+_SECOND = "position 2 of the route of sms"
+
+
+@pytest.fixture
+def second(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, impatient: Settings
+) -> SecondProvider:
+    # After it has put its own in place.
+    assert impatient
+    return install(monkeypatch, provider)
+
+
+async def test_a_fault_of_the_provider_leads_to_the_next(
+    house: House, provider: ScriptedProvider, second: SecondProvider
+) -> None:
+    fault = Rejected("20003", "credentials", provider_fault=True)
+    provider.scripts = {"both": [fault], "one": [fault], "plain": [Rejected("21211")]}
+    second.scripts = {"both": [fault]}
+    await house.dispatch(routing=BOTH)
+    one, both, plain = await house.send("one", "both", "plain")
+    await house.until("sent", one)
+    await house.until("failed", both, plain)
+    assert await house.book.rows(_ATTEMPTS, one) == [
+        (1, "scripted", "rejected", _FIRST),
+        (2, "second", "accepted", f"{_SECOND}; scripted refused it for a fault of its own"),
+    ]
+    assert await house.book.story(one) == ["accepted", "sending", "retrying", "sending", "sent"]
+    assert (provider.attempts()["both"], second.attempts()["both"]) == (1, 1)
+    assert "plain" not in second.bodies
+    await house.until_outbox_is_empty()
+
+
+@pytest.mark.usefixtures("second")
+async def test_failures_in_a_row_lead_to_the_next_over_a_restart(
+    house: House, provider: ScriptedProvider
+) -> None:
+    provider.scripts = {"busy": [Retryable("503")]}
+    settings = {"routing": BOTH, "dispatch_failover_after": 1}
+    running = await house.dispatch(**settings, dispatch_retry_base=1.5, dispatch_retry_max=1.5)
+    (busy,) = await house.send("busy")
+    await house.until_true("SELECT count(*) = 1 FROM dispatch_attempts")
+    await running.close()
+    await house.dispatch(**settings)
+    await house.until("sent", busy)
+    assert await house.book.rows(_ATTEMPTS, busy) == [
+        (1, "scripted", "retryable", _FIRST),
+        (2, "second", "accepted", f"{_SECOND}; scripted failed 1 times"),
+    ]
+
+
+async def test_nothing_fails_over_while_its_outcome_is_unknown(
+    house: House, provider: ScriptedProvider, second: SecondProvider
+) -> None:
+    provider.scripts = {"has it": [Unknown("timeout")], "lost": [Unknown("timeout")]}
+    provider.answers = {"has it": [Found("P1")], "lost": [Absent()]}
+    await house.dispatch(routing=BOTH, dispatch_failover_after=1)
+    has_it, lost = await house.send("has it", "lost")
+    await house.until("sent", has_it, lost)
+    # The second one was never given it, need not be asked, and could not tell.
+    assert second.asked == []
+    assert second.bodies == ["lost"]
+    assert await house.book.rows(_ATTEMPTS, has_it) == [(1, "scripted", "accepted", _FIRST)]
+    assert [row[1:3] for row in await house.book.rows(_ATTEMPTS, lost)] == [
+        ("scripted", "unknown"),
+        ("second", "accepted"),
+    ]
+
+
+async def test_throttling_costs_no_attempt_and_leads_nowhere(
+    house: House, provider: ScriptedProvider, second: SecondProvider
+) -> None:
+    provider.scripts = {"slow": [Retryable("429")] * 6 + [Accepted("P7")]}
+    await house.dispatch(routing=BOTH, dispatch_failover_after=1, dispatch_retry_max=0.06)
+    (slow,) = await house.send("slow")
+    await house.until("sent", slow)
+    assert [row[:2] for row in await house.book.rows(_ATTEMPTS, slow)] == [
+        (number, "scripted") for number in range(1, 8)
+    ]
+    assert second.bodies == []
+
+
+async def test_a_rate_is_kept_without_an_attempt_lost(
+    house: House, provider: ScriptedProvider, second: SecondProvider
+) -> None:
+    await house.dispatch(routing=BOTH, provider_rates="scripted=20")
+    ids = await house.send(*[f"{number}" for number in range(60)])
+    await house.until("sent", *ids)
+    took = await house.book.value(
+        "SELECT extract(epoch FROM max(start_time) - min(start_time))::float8 FROM dispatch_attempts"
+    )
+    # The first second's twenty go at once.
+    assert took >= (60 - 20 - 1) / 20
+    assert second.bodies == []
+    assert provider.bodies == [f"{number}" for number in range(60)]
+    assert await house.book.value("SELECT max(attempt_count) FROM messages") == 1
+    assert await house.book.value("SELECT max(event_count) FROM messages") == 3
+    await house.until_outbox_is_empty()
+
+
+async def test_no_more_than_the_concurrency_is_under_way(house: House, provider: ScriptedProvider) -> None:
+    await house.dispatch(provider_concurrency="scripted=4")
+    ids = await house.send(*[f"{number}" for number in range(10)], channel="CHANNEL_SMS")
+    await house.until("sent", *ids)
+    assert max(len(batch) for batch in provider.batches) == 4
+    assert len(provider.sent) == 10

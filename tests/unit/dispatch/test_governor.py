@@ -1,0 +1,87 @@
+"""Rates, concurrency and the retry budget hold over any stretch of time."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.dispatch.governor import Governor, RetryBudget, TokenBucket
+
+from .test_breaker import Time
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 100)), max_size=50))
+def test_a_bucket_gives_no_more_than_its_rate_and_burst(steps: list[tuple[float, int]]) -> None:
+    time = Time()
+    bucket = TokenBucket(10.0, 20.0, clock=time)
+    taken = 0
+    for wait, wanted in steps:
+        time.now += wait
+        taken += bucket.take(wanted)
+    assert taken <= 20 + 10 * time.now + 1e-6
+
+
+def test_a_provider_gets_its_rate_and_no_more() -> None:
+    time = Time()
+    governor = Governor({"a": 30.0}, {}, clock=time)
+    assert not governor.unlimited
+    assert (governor.take("a", 100), governor.take("a", 100), governor.take("b", 100)) == (30, 0, 100)
+    time.now = 0.5
+    assert governor.take("a", 100) == 15
+    governor.give_back("a", 5)
+    assert governor.take("a", 100) == 5
+
+
+def test_a_provider_has_so_many_under_way_at_once() -> None:
+    governor = Governor({}, {"a": 10.0}, clock=Time())
+    assert (governor.take("a", 8), governor.take("a", 8)) == (8, 2)
+    assert governor.take("a", 1) == 0
+    governor.end("a", 3)
+    assert governor.take("a", 8) == 3
+
+
+def test_waiting_envelopes_come_back_one_after_the_other_and_within_a_minute() -> None:
+    time = Time()
+    governor = Governor({"a": 10.0}, {}, clock=time)
+    governor.take("a", 10)
+    waits = [governor.book("a", 500) for _ in range(100)]
+    assert waits[:3] == [0.1, 1.1, 2.1]
+    assert max(waits) <= 60.0
+    assert governor.book("b", 5) == 0.0
+
+
+def test_without_limits_nothing_is_held_back() -> None:
+    assert Governor({}, {}).unlimited
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 500), st.integers(0, 500)), max_size=30))
+def test_while_nothing_succeeds_retries_are_a_share_of_first_attempts(
+    steps: list[tuple[int, int, int]],
+) -> None:
+    time = Time()
+    budget = RetryBudget(0.15, 2000, initial=100, trickle=1.0, clock=time)
+    first = retries = 0
+    for wait, fresh, waiting in steps:
+        time.now += wait
+        budget.earn(fresh)
+        first += fresh
+        retries += budget.take(waiting)
+    assert retries <= 100 + time.now + 0.15 * first + 1e-6
+
+
+def test_a_provider_down_gets_at_most_a_fifth_more_than_new_messages_in_a_minute() -> None:
+    time = Time()
+    budget = RetryBudget(0.15, 2000, initial=100, trickle=1.0, clock=time)
+    retries = 0
+    for _ in range(600):
+        time.now += 0.1
+        budget.earn(10_000 // 600)
+        retries += budget.take(10_000)
+    assert 1000 < retries <= 0.2 * 10_000
+
+
+def test_what_succeeds_earns_more_retries() -> None:
+    budget = RetryBudget(0.0, 2000, initial=0, trickle=0.0, clock=Time())
+    assert (budget.take(5), budget.wait()) == (0, 0.0)
+    budget.earn(0, successes=10)
+    assert budget.take(100) == 20
+    budget.earn(0, successes=10_000)
+    assert budget.take(10_000) == 2000
