@@ -66,13 +66,22 @@ async def test_concurrent_replays_put_each_message_back_once(
     running = await house.dispatch()
     ids = await house.send(*["no"] * 20)
     await house.until("failed", *ids)
-    async with steering(running) as stub:
-        answers = await asyncio.gather(
-            *(
-                stub.ReplayDeadLetters(pb.ReplayDeadLettersRequest(message_ids=order))
-                for order in (ids, ids[::-1], ids[5:], ids[:15][::-1])
-            )
+    orders = (ids, ids[::-1], ids[5:], ids[:15][::-1])
+    blocker = await house.database.connect()
+    async with steering(running) as stub, blocker:
+        # All of them have read the messages as failed before the first may change one.
+        await blocker.execute("BEGIN")
+        await blocker.execute("SELECT FROM messages FOR UPDATE")
+        replays = [
+            asyncio.ensure_future(stub.ReplayDeadLetters(pb.ReplayDeadLettersRequest(message_ids=order)))
+            for order in orders
+        ]
+        await house.until_true(
+            "SELECT count(*) = 4 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
+        await blocker.execute("COMMIT")
+        answers = await asyncio.gather(*replays)
     assert sorted(one for answer in answers for one in answer.replayed_message_ids) == sorted(ids)
     await house.until("sent", *ids)
     assert provider.attempts() == {"no": 40}
