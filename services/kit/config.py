@@ -102,6 +102,14 @@ class Settings(BaseSettings):
     commit_queue_size: int = Field(
         default=20000, ge=1, description="Messages that may wait for their transaction; more are refused."
     )
+    idempotency_retention: float = Field(
+        default=172_800.0, ge=86_400, description="Seconds an idempotency key is kept; at least a day."
+    )
+    provider_event_retention: float = Field(
+        default=2_592_000.0,
+        ge=86_400,
+        description="Seconds news of a provider is known as a repeat; at least a day.",
+    )
     strict_phone_numbers: bool = Field(
         default=False, description="Refuse numbers that are possible but not assigned to any range."
     )

@@ -1,10 +1,10 @@
 """Wires MessageService and runs it as a process of its own."""
 
 import asyncio
-import contextlib
 
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.bus import Bus, BusConfig
+from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
 from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
@@ -16,7 +16,9 @@ from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
 from services.ledger.database import Database
 from services.ledger.relay import Relay
+from services.ledger.retention import Retention
 from services.message.cancelling import Canceller
+from services.message.cleaning import Cleaner
 from services.message.commit import GroupCommitter
 from services.message.opt_outs import OptOutKeeper
 from services.message.preview import Previewer
@@ -94,13 +96,17 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     committer.start()
     await server.start()
     _log.info("message_listening", address=server.address)
-    watch = asyncio.create_task(monitor.run(), name="health")
+    retention = Retention(
+        idempotency_keys=settings.idempotency_retention, provider_events=settings.provider_event_retention
+    )
+    tasks = [
+        asyncio.create_task(monitor.run(), name="health"),
+        asyncio.create_task(Cleaner(database, retention).run(), name="clean"),
+    ]
     try:
         await stop.wait()
     finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        await cancel_all(tasks)
         await server.stop()
         await committer.close()
         await relay.close()

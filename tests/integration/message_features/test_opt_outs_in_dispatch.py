@@ -221,7 +221,7 @@ async def test_words_about_one_pair_wait_for_each_other(house: House) -> None:
 
     async def waits_or_is_done() -> bool:
         return saying.done() or bool(
-            await house.book.rows("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            await house.book.rows("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
         )
 
     async with house.database.hot() as connection, connection.transaction():
@@ -230,4 +230,4 @@ async def test_words_about_one_pair_wait_for_each_other(house: House) -> None:
         await eventually(waits_or_is_done)
         assert not saying.done()
     await saying
-    assert await house.book.rows("SELECT FROM opt_outs") == []
+    assert await house.book.rows("SELECT recipient FROM opt_outs") == []

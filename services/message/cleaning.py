@@ -1,0 +1,42 @@
+"""Keeps the tables that only remember for a while from growing for ever."""
+
+import asyncio
+from dataclasses import fields
+
+from services.kit.errors import UnavailableError
+from services.kit.logs import get_logger
+from services.ledger.database import Database
+from services.ledger.retention import Retention, delete_expired
+
+_log = get_logger(__name__)
+
+
+class Cleaner:
+    """Deletes what has been kept long enough, every `interval` seconds. Any number of processes may."""
+
+    def __init__(self, database: Database, retention: Retention, *, interval: float = 300.0) -> None:
+        self._database = database
+        self._retention = retention
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Clean for ever; cancel to stop."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.clean()
+            except UnavailableError:
+                continue
+            except Exception:  # noqa: BLE001 - the rows are still there the next time
+                _log.exception("cleaning_failed")
+
+    async def clean(self) -> dict[str, int]:
+        """Clean once and return the number of rows deleted, by table."""
+        deleted = {}
+        for field in fields(self._retention):
+            async with self._database.hot() as connection:
+                keep = getattr(self._retention, field.name)
+                deleted[field.name] = await delete_expired(connection, field.name, keep)
+        if any(deleted.values()):
+            _log.info("cleaned", **deleted)
+        return deleted
