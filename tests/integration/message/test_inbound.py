@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,10 +13,12 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import message_service_pb2 as pb
+from services.kit import metrics
 from services.kit.ids import new_id
 from services.kit.status import RemoteError
+from services.ledger.database import Database
 from services.providers.simulator_webhook import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from tests.integration.ledger.rows import CONTACT, OURS, Book, make_draft, settlement_for
+from tests.integration.ledger.rows import CONTACT, OURS, Book, eventually, make_draft, settlement_for
 
 pytestmark = pytest.mark.integration
 
@@ -156,17 +159,40 @@ async def test_a_reply_with_unusable_addresses_does_not_stop_its_neighbours(stub
     assert await book.rows("SELECT provider_message_id FROM messages") == [("R2",)]
 
 
-async def test_repeats_of_different_requests_in_one_transaction_are_told_apart(stub: Any, book: Book) -> None:
+async def test_repeats_of_different_requests_in_one_transaction_are_told_apart(
+    stub: Any, book: Book, database: Database
+) -> None:
     message_id = await _sent(book)
     requests = [
         _webhook([_receipt(message_id, "undelivered")]),
         _webhook([_receipt(message_id, "undelivered"), _receipt(message_id)]),
         _webhook([_receipt(message_id)]),
     ]
-    answers = await asyncio.gather(*(stub.IngestWebhook(request) for request in requests * 20))
+    async with database.hot() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE webhook_logs IN ACCESS EXCLUSIVE MODE")
+        # Both committers wait for the lock, and the rest waits for them.
+        ahead = []
+        for waiting in (1, 2):
+            ahead.append(asyncio.ensure_future(stub.IngestWebhook(_webhook([]))))
+            await eventually(partial(_blocked, book, waiting))
+        calls = [asyncio.ensure_future(stub.IngestWebhook(request)) for request in requests * 5]
+        await eventually(_all_queued)
+    answers = await asyncio.gather(*calls)
+    await asyncio.gather(*ahead)
+    assert await book.value("SELECT count(DISTINCT create_time) FROM webhook_logs") <= 3
     assert sum(answer.applied_count for answer in answers) == 2
-    assert [answer.applied_count + answer.duplicate_count for answer in answers] == [1, 2, 1] * 20
+    assert [answer.applied_count + answer.duplicate_count for answer in answers] == [1, 2, 1] * 5
     assert await book.state(message_id) == "delivered"
+
+
+async def _blocked(book: Book, count: int) -> bool:
+    return bool(await book.value("SELECT count(*) = %s FROM pg_locks WHERE NOT granted", count))
+
+
+async def _all_queued() -> bool:
+    # A unit is its receipts and one.
+    depth: float = metrics.COMMIT_QUEUE._value.get()
+    return depth == (2 + 3 + 2) * 5
 
 
 def _inbound(event_id: str, **fields: Any) -> pb.InboundMessage:

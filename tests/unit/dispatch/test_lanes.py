@@ -28,7 +28,8 @@ def _fill(lanes: Lanes, lane: str, *sizes: int) -> None:
 
 
 async def _take(lanes: Lanes, times: int) -> list[str]:
-    return [(await lanes.take())[0].lane for _ in range(times)]
+    async with asyncio.timeout(10):
+        return [(await lanes.take())[0].lane for _ in range(times)]
 
 
 async def test_every_lane_has_its_share_while_all_are_full() -> None:
@@ -78,7 +79,7 @@ async def test_a_batch_is_of_one_lane_in_order_and_bounded() -> None:
     _fill(lanes, "low", 1)
     sizes: dict[str, list[list[int]]] = {"normal": [], "low": []}
     for _ in range(5):
-        work: list[Work] = await lanes.take()
+        work: list[Work] = await asyncio.wait_for(lanes.take(), 5)
         sizes[work[0].lane].append([len(item.envelope.message_ids) for item in work])
         assert len({item.lane for item in work}) == 1
     # One that is larger than a batch is a batch of its own.
