@@ -48,7 +48,7 @@ async def assert_given_up(house: House, message_id: str, *story: str) -> None:
 async def test_a_scheduled_message_is_not_sent_after_an_opt_out(
     house: House, contact: Contact, provider: ScriptedProvider
 ) -> None:
-    soon = timestamp(datetime.now(UTC) + timedelta(seconds=0.5))
+    soon = timestamp(datetime.now(UTC) + timedelta(seconds=2))
     (waits,) = await house.send("waits", send_time=soon)
     (other,) = await house.send("other", send_time=soon, sender="+15550001111")
     await contact.says("STOP")
@@ -95,7 +95,7 @@ async def test_a_transactional_message_that_waited_is_sent_and_audited_once(
 ) -> None:
     desk, guest = "desk@example.com", "guest@example.org"
     provider.scripts = {"receipt": [Retryable("429"), Accepted("P1")]}
-    soon = timestamp(datetime.now(UTC) + timedelta(seconds=0.4))
+    soon = timestamp(datetime.now(UTC) + timedelta(seconds=2))
     (receipt,) = await house.send("receipt", sender=desk, recipient=guest, transactional=True, send_time=soon)
     assert await house.book.value("SELECT count(*) FROM consent_events") == 0
     await contact.says("STOP", sender=guest, recipient=desk)
