@@ -6,6 +6,7 @@ psycopg adapts a list item by item in Python; a literal is one string. The state
 
 import re
 from collections.abc import Iterable
+from typing import overload
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -33,6 +34,10 @@ def text_array(values: Iterable[str | None]) -> str:
     )
 
 
+@overload
+def storable(text: str) -> str: ...
+@overload
+def storable(text: None) -> None: ...
 def storable(text: str | None) -> str | None:
     """Return a text as PostgreSQL takes it: without NUL characters, with U+FFFD for lone surrogates."""
     if text is None:

@@ -13,6 +13,7 @@ from posthouse.v1.message_service_pb2 import SendMessageRequest
 from services.kit.enum_names import CHANNEL, PRIORITY
 from services.kit.errors import InvalidRequestError, Violation
 from services.ledger.addresses import Address, InvalidAddressError, normalise
+from services.ledger.arrays import storable
 from services.ledger.drafts import Draft
 from services.ledger.threading import conversation_id, conversation_key, family_of
 from services.message.attachments import check_attachments
@@ -31,7 +32,6 @@ MAX_SCHEDULE_AHEAD: Final = timedelta(days=35)
 
 _NUL = "must not contain NUL characters"  # PostgreSQL stores none
 _SMALLINT_MAX = 32_767
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -119,7 +119,7 @@ def inbound_draft(
 
     family = family_of(channel)
     participant_a, participant_b = conversation_key(family, sender.canonical, recipient.canonical)
-    body = _storable(inbound.body)
+    body = storable(inbound.body)
     segments = measure(body) if channel == "sms" else None
     time = inbound.provider_time
     if time is not None and time.tzinfo is None:
@@ -136,16 +136,16 @@ def inbound_draft(
         body=body,
         sender_original=_original(sender),
         recipient_original=_original(recipient),
-        subject=_storable(inbound.subject) or None,
-        html=_storable(inbound.html) or None,
+        subject=storable(inbound.subject) or None,
+        html=storable(inbound.html) or None,
         attachments=_json([_storable_mapping(item) for item in inbound.attachments]),
         metadata=_json(_storable_mapping(inbound.metadata)),
         segment_count=min(segments.count, _SMALLINT_MAX) if segments else 0,
         segment_encoding=segments.encoding if segments else None,
         message_time=now if time is None else min(time, now),
         source=source,
-        event_key=_storable(inbound.event_key),
-        provider_message_id=_storable(inbound.provider_message_id) or None,
+        event_key=storable(inbound.event_key),
+        provider_message_id=storable(inbound.provider_message_id) or None,
         webhook_log_id=webhook_log_id,
         keyword=keyword_of(body, family),
     )
@@ -288,15 +288,7 @@ def _json(value: Any) -> str | None:
     return orjson.dumps(value).decode() if value else None
 
 
-def _storable(text: str) -> str:
-    """Return the text without NUL characters and with U+FFFD for lone surrogates, as PostgreSQL needs it."""
-    if "\0" in text:
-        text = text.replace("\0", "")
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
 def _storable_mapping(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        _storable(key): _storable(value) if isinstance(value, str) else value
-        for key, value in mapping.items()
+        storable(key): storable(value) if isinstance(value, str) else value for key, value in mapping.items()
     }
