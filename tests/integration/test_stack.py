@@ -25,7 +25,8 @@ pytestmark = [
 _STAND_IN = """
 import http.server, json, os, pathlib, signal, sys, time
 name, folder = sys.argv[1], pathlib.Path(os.environ["POSTHOUSE_DATA_DIR"])
-(folder / (name + ".env")).write_text(json.dumps(dict(os.environ)))
+(folder / (name + ".new")).write_text(json.dumps(dict(os.environ)))
+(folder / (name + ".new")).rename(folder / (name + ".env"))
 if (folder / "stubborn").exists():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if name == "gateway":
@@ -141,6 +142,8 @@ def test_up_starts_restarts_and_stops_everything(folder: Path) -> None:
 
 def test_children_are_told_where_everything_is(folder: Path) -> None:
     with _up(folder) as up:
+        # Only the gateway says when it is ready; the other stand-ins may still be starting.
+        _wait((folder / "dispatch.env").exists)
         told = json.loads((folder / "dispatch.env").read_text())
         assert told["DATABASE_URL"] == f"postgresql://postgres@/posthouse?host={folder}/postgres/socket"
         assert told["NATS_URL"].startswith("nats://")
