@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
+from services.conversation.feed import EventFeed
 from services.conversation.servicer import ConversationServicer
+from services.conversation.watching import Watchers, WatchLimits
+from services.kit.bus import Bus, BusConfig
 from services.kit.config import Settings, load_settings
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
@@ -26,15 +29,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         timeout=settings.database_timeout,
         name="conversation",
     )
+    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-conversation"))
+    feed = EventFeed(bus, database, ring=settings.watch_buffer, backlog=settings.watch_backlog)
+    watchers = Watchers(feed, WatchLimits(settings.watch_streams, settings.watch_heartbeat))
     limiter = RateLimiter.build(settings)
     server = RpcServer(
         settings,
         settings.grpc_port + 1,
         "posthouse.v1.ConversationService",
         interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
+        streams=settings.watch_streams,
     )
-    pb_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(database), server.server)
+    servicer = ConversationServicer(database, watchers)
+    pb_grpc.add_ConversationServiceServicer_to_server(servicer, server.server)
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
+    await bus.start()
     await server.start()
     _log.info("conversation_listening", address=server.address)
     watch = asyncio.create_task(monitor.run(), name="health")
@@ -44,7 +53,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
+        feed.end_watchers()
         await server.stop()
+        await feed.close()
+        await bus.close()
         await database.close()
         if limiter is not None:
             await limiter.close()

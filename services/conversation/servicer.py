@@ -10,6 +10,7 @@ from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation import lookup, queries, updates
 from services.conversation.fields import read_participants
 from services.conversation.filters import read_family, read_filter
+from services.conversation.watching import Watchers
 from services.kit.errors import NotImplementedYetError
 from services.kit.ids import parse_id
 from services.kit.page_tokens import read_token, write_token
@@ -22,8 +23,9 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class ConversationServicer(pb_grpc.ConversationServiceServicer):
     """Reads conversations, and keeps what people note about them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, watchers: Watchers) -> None:
         self._database = database
+        self._watchers = watchers
 
     async def GetConversation(
         self, request: pb.GetConversationRequest, _context: _Context
@@ -122,7 +124,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         raise NotImplementedYetError("conversation statistics are not implemented yet")
 
     def WatchEvents(
-        self, _request: pb.WatchEventsRequest, _context: _Context
+        self, request: pb.WatchEventsRequest, _context: _Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:
-        """Refuse: live events are not there yet."""
-        raise NotImplementedYetError("watching events is not implemented yet")
+        """Stream events as they happen."""
+        return self._watchers.watch(request)

@@ -57,7 +57,10 @@ def stream_configs(replicas: int) -> list[StreamConfig]:
             discard=DiscardPolicy.OLD,
             max_age=7 * _DAY,
             max_bytes=4 << 30,
-            duplicate_window=120.0,
+            # Longer than a sweep is late, short of an outage that lasts: see docs/watching.md.
+            duplicate_window=600.0,
+            # Watchers that resume read it in pages, without a consumer each.
+            allow_direct=True,
             storage=StorageType.FILE,
             num_replicas=replicas,
         ),
@@ -107,6 +110,11 @@ class Bus:
                 await asyncio.wait_for(self._client.flush(), 2)
         with contextlib.suppress(*BUS_ERRORS):
             await self._client.close()
+
+    @property
+    def client(self) -> Client:
+        """The connection itself, for what only reads."""
+        return self._client
 
     @property
     def connected(self) -> bool:

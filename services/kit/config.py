@@ -166,6 +166,23 @@ class Settings(BaseSettings):
     provider_concurrency: Annotated[str, AfterValidator(_checked_provider_limits)] = Field(
         default="", description="Messages a dispatcher has under way at a provider: `twilio=10`."
     )
+    watch_streams: int = Field(
+        default=10_000, ge=1, description="Watchers of events a process serves at once; more are refused."
+    )
+    watch_heartbeat: float = Field(
+        default=15.0,
+        gt=0,
+        le=300,
+        description="Seconds without an event after which a watcher gets a sign of life.",
+    )
+    watch_buffer: int = Field(
+        default=20_000, ge=1, description="Newest events a process keeps for watchers that come back."
+    )
+    watch_backlog: int = Field(
+        default=10_000,
+        ge=1,
+        description="Events that may wait for one slow watcher before its stream is ended.",
+    )
     outbox_republish_after: float = Field(
         default=5.0,
         gt=0,

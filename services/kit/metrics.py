@@ -46,3 +46,17 @@ OPT_OUT_REFUSALS = Counter(
 CONSENT_EVENTS = Counter(
     "consent_events_total", "Changes of consent recorded.", ["change", "source", "effective"]
 )
+WATCHERS = Gauge("event_watchers", "Watchers of events that are connected.", ["via"])
+WATCHERS_DROPPED = Counter(
+    "event_watchers_dropped_total", "Streams of events that were ended.", ["via", "why"]
+)
+WATCH_LAG = Histogram(
+    "event_watch_lag_seconds",
+    "Seconds from the commit of an event until it is handed to the watchers.",
+    buckets=_LATENCY,
+)
+WATCH_GAPS = Counter("event_watch_gaps_total", "Gaps in the log of events that watchers were told of.")
+WATCH_REORDERED = Counter(
+    "event_watch_reordered_total",
+    "Events taken from the ledger since a later one of their message came first.",
+)

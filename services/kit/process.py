@@ -1,6 +1,7 @@
 """How a process runs: event loop, logs, signals."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,8 +15,20 @@ Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 def run_process(name: str, main: Main, settings: Settings) -> None:
     """Run `main(settings, stop)` until it returns; SIGTERM and SIGINT set `stop`."""
     configure_logging(name, level=settings.log_level, style=settings.log_format)
+    _allow_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_supervise(name, main, settings))
+
+
+def _allow_files() -> None:
+    """Allow as many open files, and so connections, as the system lets us: the usual limit is 1,024."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not to be had on Windows
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

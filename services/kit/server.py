@@ -130,6 +130,7 @@ class RpcServer:
         service: str,
         *,
         interceptors: Sequence["grpc.aio.ServerInterceptor[Any, Any]"] = (),
+        streams: int = 0,
     ) -> None:
         self._grace = settings.shutdown_grace
         self._service = service
@@ -138,7 +139,8 @@ class RpcServer:
         self.server = grpc.aio.server(
             # The first is the outermost: what the others raise is mapped too.
             interceptors=[self._calls, *interceptors],
-            maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs,
+            # Long streams are counted and limited by who serves them, and leave the calls their room.
+            maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs + streams,
             options=[
                 # Two stacks on one port must collide, not share it.
                 ("grpc.so_reuseport", 0),

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.kit import enum_names
@@ -12,12 +14,18 @@ from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.outbox import EVENT_SUBJECT, OutboxRow
 
-_REBUILD = """
+_SELECT = """
 SELECT e.message_id::text, e.sequence, e.type, e.create_time, m.conversation_id::text, m.channel, m.direction,
   m.sender, m.recipient, e.provider, e.error_code, e.attempt_number
 FROM message_events e JOIN messages m ON m.id = e.message_id
+"""
+_REBUILD = f"""{_SELECT}
 WHERE e.message_id = ANY(%s::uuid[]) AND e.create_time = %s
 ORDER BY e.message_id, e.sequence
+"""
+_LOAD = f"""{_SELECT}
+JOIN unnest(%s::uuid[], %s::int[]) AS wanted (message_id, sequence)
+  ON e.message_id = wanted.message_id AND e.sequence = wanted.sequence
 """
 
 # State a message is in after an event of each type; other types leave it as it is.
@@ -70,23 +78,40 @@ def make_event(
 async def rebuild(connection: HotConnection, row: OutboxRow) -> list[event_pb.Event]:
     """Return the events an outbox row stands for, from the ledger."""
     cursor = await connection.execute(_REBUILD, (plain_array(row.message_ids), row.create_time))
-    return [
-        make_event(
-            message_id=found[0],
-            sequence=found[1],
-            type=found[2],
-            create_time=make_timestamp(found[3]),
-            conversation_id=found[4],
-            channel=found[5],
-            direction=found[6],
-            sender=found[7],
-            recipient=found[8],
-            provider=found[9],
-            error_code=found[10],
-            attempt_number=found[11],
-        )
-        for found in await cursor.fetchall()
-    ]
+    return [_event_of(found) for found in await cursor.fetchall()]
+
+
+async def load_events(
+    connection: AsyncConnection, wanted: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], event_pb.Event]:
+    """Return those of the events, named by message id and sequence, that the ledger has."""
+    ids, sequences = [each[0] for each in wanted], [each[1] for each in wanted]
+    rows = await connection.exec_driver_sql(_LOAD, (ids, sequences))
+    events = [_event_of(tuple(row)) for row in rows]
+    return {(event.message_id, sequence_of(event)): event for event in events}
+
+
+def sequence_of(event: event_pb.Event) -> int:
+    """Return the number of an event among those of its message, from 1; 0 when it is about no message."""
+    message_id, _, number = event.id.rpartition(".")
+    return int(number) if message_id and message_id == event.message_id and number.isdecimal() else 0
+
+
+def _event_of(found: Sequence[Any]) -> event_pb.Event:
+    return make_event(
+        message_id=found[0],
+        sequence=found[1],
+        type=found[2],
+        create_time=make_timestamp(found[3]),
+        conversation_id=found[4],
+        channel=found[5],
+        direction=found[6],
+        sender=found[7],
+        recipient=found[8],
+        provider=found[9],
+        error_code=found[10],
+        attempt_number=found[11],
+    )
 
 
 def group_by_subject(events: Iterable[event_pb.Event]) -> list[tuple[str, bytes]]:

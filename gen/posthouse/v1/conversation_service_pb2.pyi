@@ -221,19 +221,41 @@ class GetConversationStatsResponse(_message.Message):
     def __init__(self, messages_by_direction: _Optional[_Mapping[str, int]] = ..., messages_by_state: _Optional[_Mapping[str, int]] = ..., messages_by_channel: _Optional[_Mapping[str, int]] = ..., active_conversation_count: _Optional[int] = ..., delivery_rate: _Optional[float] = ..., mean_response_seconds: _Optional[float] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
-    __slots__ = ("conversation_id", "participant", "after_event_id")
+    __slots__ = ("conversation_id", "participant", "after_event_id", "max_batch_size")
     CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
     PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
     AFTER_EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     conversation_id: str
     participant: str
     after_event_id: str
-    def __init__(self, conversation_id: _Optional[str] = ..., participant: _Optional[str] = ..., after_event_id: _Optional[str] = ...) -> None: ...
+    max_batch_size: int
+    def __init__(self, conversation_id: _Optional[str] = ..., participant: _Optional[str] = ..., after_event_id: _Optional[str] = ..., max_batch_size: _Optional[int] = ...) -> None: ...
 
 class WatchEventsResponse(_message.Message):
+    __slots__ = ("event_id", "event", "events", "gap", "participant")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event: _event_pb2.Event
+    events: _containers.RepeatedCompositeFieldContainer[WatchedEvent]
+    gap: WatchGap
+    participant: str
+    def __init__(self, event_id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., events: _Optional[_Iterable[_Union[WatchedEvent, _Mapping]]] = ..., gap: _Optional[_Union[WatchGap, _Mapping]] = ..., participant: _Optional[str] = ...) -> None: ...
+
+class WatchedEvent(_message.Message):
     __slots__ = ("event_id", "event")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     event: _event_pb2.Event
     def __init__(self, event_id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
+
+class WatchGap(_message.Message):
+    __slots__ = ("detail",)
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    detail: str
+    def __init__(self, detail: _Optional[str] = ...) -> None: ...

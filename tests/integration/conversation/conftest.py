@@ -11,7 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
+from services.conversation.feed import EventFeed
 from services.conversation.servicer import ConversationServicer
+from services.conversation.watching import Watchers, WatchLimits
+from services.kit.bus import Bus, BusConfig
 from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.ids import new_id
@@ -111,12 +114,19 @@ def seed(database: Database) -> Seed:
 
 
 @pytest.fixture
+def watchers(database: Database) -> Watchers:
+    """Watchers of a broker that nobody connects to."""
+    feed = EventFeed(Bus(BusConfig([], "test")), database, ring=1, backlog=1)
+    return Watchers(feed, WatchLimits())
+
+
+@pytest.fixture
 async def stub(
-    database_url: str, database: Database
+    database_url: str, database: Database, watchers: Watchers
 ) -> "AsyncIterator[pb_grpc.ConversationServiceAsyncStub]":  # the class is in the stubs only
     settings = Settings.model_validate({"database_url": database_url})
     server = RpcServer(settings, 0, "posthouse.v1.ConversationService")
-    pb_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(database), server.server)
+    pb_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(database, watchers), server.server)
     await server.start()
     async with open_channel(f"127.0.0.1:{server.port}") as channel:
         yield pb_grpc.ConversationServiceStub(channel)

@@ -146,7 +146,6 @@ async def test_what_is_not_there_yet_says_so(stub: Any, refusal: Callable[[Any],
     calls = [
         stub.SearchMessages(pb.SearchMessagesRequest(query="hello")),
         stub.GetConversationStats(pb.GetConversationStatsRequest()),
-        stub.WatchEvents(pb.WatchEventsRequest()).read(),
         stub.ListConversations(pb.ListConversationsRequest(text="hello")),
     ]
     for call in calls:
