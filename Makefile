@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 PROTOS := $(sort $(wildcard protos/posthouse/v1/*.proto))
+# Processes that run tests. They wait more than they work: one more than there are processors.
+WORKERS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 COVERAGE := --cov --cov-branch --cov-report=term --cov-fail-under=85
 
 .DEFAULT_GOAL := help
@@ -52,9 +54,11 @@ run: $(READY) ## Start everything: PostgreSQL, NATS and the four processes, with
 demo: $(READY) ## Send an SMS, an MMS and an e-mail through a running stack and print what unfolds
 	@$(BIN)/posthouse demo $(ARGS)
 
+# Without bytecode, every process that a test starts would compile everything anew.
 .PHONY: test
 test: $(READY) ## Run all tests on real PostgreSQL and NATS, and measure coverage
-	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q services gateway cli gen
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(COVERAGE) $(ARGS)
 
 .PHONY: check
 check: $(READY) check-code check-imports check-protos check-gen ## Run every static check, the same as CI

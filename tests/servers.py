@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import psycopg
 from cli.embedded.nats import EmbeddedNats
 from cli.embedded.postgres import EmbeddedPostgres
 from cli.embedded.spawn import Process, kill, start, stop
+from tests.ports import free_ports
 
 _TEMPLATE = "posthouse_template"
 
@@ -76,13 +76,13 @@ class NatsForTests:
     """A NATS server that a test may kill, rob of its store, and start again on the same port."""
 
     def __init__(self, directory: Path) -> None:
-        self._server = EmbeddedNats(directory, log=directory / "nats.log", sync="2m")
+        self._server = EmbeddedNats(directory, log=directory / "nats.log", port=free_ports(1), sync="2m")
         self._process: Process | None = None
         self.url = self._server.url
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._process = start(self._server, timeout=10)
+        self._process = start(self._server, timeout=60)
 
     def kill(self, *, delete_store: bool = False) -> None:
         """Kill it at once, and delete what JetStream stored if asked to."""
@@ -102,7 +102,7 @@ def running_postgres() -> Iterator[PostgresForTests]:
         try:
             yield PostgresForTests(server)
         finally:
-            stop(server, process, timeout=10)
+            stop(server, process, timeout=60)
 
 
 @contextlib.contextmanager
@@ -115,19 +115,3 @@ def running_nats() -> Iterator[NatsForTests]:
             yield server
         finally:
             server.kill()
-
-
-def free_ports(count: int) -> int:
-    """Return the first of `count` neighbouring ports that nobody listens on at the moment."""
-    for _ in range(100):
-        with contextlib.ExitStack() as held:
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            first: int = probe.getsockname()[1]
-            try:
-                for port in range(first + 1, first + count):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
-                continue
-            return first
-    raise RuntimeError(f"no {count} neighbouring ports are free")

@@ -27,7 +27,7 @@ class GoodClient:
     url: str
     sender: str
     recipient: str
-    patience: float = 60.0
+    patience: float = 180.0
     accepted: dict[str, str] = field(default_factory=dict)
     in_flight: int = 0
     repeats: int = 0

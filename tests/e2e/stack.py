@@ -25,13 +25,13 @@ from tests.servers import free_ports, temporary_directory
 PROGRAM = Path(sys.executable).with_name("posthouse")
 SERVICES = ("message", "conversation", "dispatch", "gateway")
 
-_START = 90.0
-_RECOVERY = 15.0
+_START = 120.0
+_RECOVERY = 60.0
 _POLL = 0.05
 _LOG_TAIL = 1500
 
 
-def eventually(condition: Callable[[], bool], *, timeout: float, what: str) -> None:
+def eventually(condition: Callable[[], bool], *, timeout: float = 60.0, what: str) -> None:
     """Wait until the condition holds; fail with `what` when it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -53,7 +53,7 @@ class E2eStack:
         self._environment = _environment(settings or {})
         self._process: Process | None = None
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.http = httpx2.Client(base_url=self.url, timeout=10, trust_env=False)
+        self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def start(self) -> None:
         """Run `posthouse up` and wait until all of it answers."""
@@ -79,7 +79,7 @@ class E2eStack:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             env=self._environment,
             cwd=self._directory,
         )
@@ -137,7 +137,7 @@ class E2eStack:
 
     def await_restart(self, name: str, pid: int) -> None:
         """Wait until a child runs as another process than before."""
-        eventually(lambda: self.child(name) not in (None, pid), timeout=20, what=f"{name} is started again")
+        eventually(lambda: self.child(name) not in (None, pid), what=f"{name} is started again")
 
     def kill_everything(self) -> None:
         """Kill supervisor, processes and servers with SIGKILL, none of them forewarned."""
@@ -149,8 +149,8 @@ class E2eStack:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         assert self._process is not None
-        self._process.wait(10)
-        assert not wait_gone(processes, timeout=10)
+        self._process.wait(60)
+        assert not wait_gone(processes, timeout=60)
 
     def processes(self) -> list[psutil.Process]:
         """Return the supervisor and everything below it."""
@@ -196,7 +196,7 @@ class E2eStack:
                 counts[name] = 0 if row is None else row[0]
         return counts
 
-    def await_rest(self, *, timeout: float = 30.0) -> None:
+    def await_rest(self, *, timeout: float = 60.0) -> None:
         """Wait until nothing is left to do: no work, no news, no callback on its way."""
 
         def rests() -> bool:

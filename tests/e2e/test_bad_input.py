@@ -223,14 +223,14 @@ def test_grpc_refuses(stack: E2eStack, case: str) -> None:
     with stack.channel() as channel:
         stub = pb_grpc.MessageServiceStub(channel)
         with pytest.raises(grpc.RpcError) as raised:
-            stub.SendMessage(request, timeout=10)
+            stub.SendMessage(request, timeout=60)
         _check_status(raised.value, field)
-        (result,) = stub.SendMessages(pb.SendMessagesRequest(requests=[request]), timeout=10).results
+        (result,) = stub.SendMessages(pb.SendMessagesRequest(requests=[request]), timeout=60).results
     assert (result.error.code, result.error.reason) == (3, "INVALID_FIELD")
     assert field in [violation.field for violation in result.error.field_violations]
 
 
 def test_grpc_refuses_an_empty_batch(stack: E2eStack) -> None:
     with stack.channel() as channel, pytest.raises(grpc.RpcError) as raised:
-        pb_grpc.MessageServiceStub(channel).SendMessages(pb.SendMessagesRequest(), timeout=10)
+        pb_grpc.MessageServiceStub(channel).SendMessages(pb.SendMessagesRequest(), timeout=60)
     _check_status(raised.value, "requests")

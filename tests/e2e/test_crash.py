@@ -33,27 +33,28 @@ def stack(own_stack: E2eStack) -> Iterator[E2eStack]:
 
 def _kill_message(stack: E2eStack, client: GoodClient) -> None:
     with stack.frozen("message"):
-        eventually(lambda: client.in_flight > 0, timeout=5, what="a send is under way")
+        eventually(lambda: client.in_flight > 0, what="a send is under way")
         stack.kill("message")
 
 
 def _kill_dispatch(stack: E2eStack, _client: GoodClient) -> None:
+    eventually(lambda: _caught_in_the_act(stack), what="an attempt is under way")
     # No callback can come in and settle what the dispatcher leaves: somebody has to ask.
     with stack.frozen("gateway"):
-        eventually(lambda: _killed_in_the_act(stack), timeout=15, what="an attempt is under way")
+        stack.kill("dispatch")
         eventually(
             lambda: stack.rows("SELECT count(*) FROM message_events WHERE type = 'unknown'") > [(0,)],
-            timeout=30,
             what="what the dispatcher left is found",
         )
 
 
-def _killed_in_the_act(stack: E2eStack) -> bool:
-    with stack.frozen("dispatch"):
-        if stack.rows("SELECT count(*) FROM messages WHERE state = 'sending'") == [(0,)]:
-            return False
-        stack.kill("dispatch")
+def _caught_in_the_act(stack: E2eStack) -> bool:
+    """Hold the dispatcher still if it has attempts under way, for good."""
+    stack.signal("dispatch", signal.SIGSTOP)
+    if stack.rows("SELECT count(*) FROM messages WHERE state = 'sending'") > [(0,)]:
         return True
+    stack.signal("dispatch", signal.SIGCONT)
+    return False
 
 
 def _lose_nats(stack: E2eStack, _client: GoodClient) -> None:
@@ -63,13 +64,11 @@ def _lose_nats(stack: E2eStack, _client: GoodClient) -> None:
     assert store.is_dir()
     # Nobody takes work out while it is held, so that the store has some to lose.
     with stack.frozen("dispatch"):
-        eventually(lambda: _published(stack) >= 5, timeout=15, what="work waits in the store")
+        eventually(lambda: _published(stack) >= 5, what="work waits in the store")
         with stack.frozen("up"):
             os.kill(nats, signal.SIGKILL)
             # Its parent is held still and cannot reap it: a zombie is all there is to wait for.
-            eventually(
-                lambda: psutil.Process(nats).status() == psutil.STATUS_ZOMBIE, timeout=5, what="NATS is dead"
-            )
+            eventually(lambda: psutil.Process(nats).status() == psutil.STATUS_ZOMBIE, what="NATS is dead")
             shutil.rmtree(store)
     stack.await_restart("nats", nats)
 
@@ -121,7 +120,7 @@ def test_nothing_is_lost_and_nothing_sent_twice(stack: E2eStack) -> None:
     # A repeat after a crash must have found the row of the first.
     assert client.repeats > 0
     try:
-        eventually(lambda: _states(stack) == {"delivered": _TOTAL}, timeout=60, what="all are delivered")
+        eventually(lambda: _states(stack) == {"delivered": _TOTAL}, timeout=120, what="all are delivered")
         stack.await_rest()
     except AssertionError as error:
         raise AssertionError(f"{error}\n{_what_happened(stack)}") from error

@@ -53,7 +53,7 @@ class RedisForTests:
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         with self.client() as client:
             while True:
                 try:
@@ -152,7 +152,7 @@ async def test_the_window_slides_and_the_wait_is_right(limiter: RateLimiter) -> 
     assert 1.5 < verdict.retry_after <= 2.1
     assert 1.5 < verdict.reset_seconds <= 2.0
     start = time.monotonic()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not had:
             await asyncio.sleep(0.02)
             had, _ = await limiter.take([quota])
@@ -190,7 +190,7 @@ async def test_away_it_is_open_and_back_it_counts_again(server: RedisForTests, l
             assert (had, verdict.allowed) == (3, True)
         assert [log["event"] for log in logs] == ["rate_limit_storage_away"]
         server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             had = LIMIT
             while had == LIMIT:
                 await asyncio.sleep(0.05)

@@ -30,11 +30,11 @@ async def _running(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
     process = asyncio.create_task(main(settings, stop))
     try:
         async with open_channel(settings.conversation_target) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 5)
+            await asyncio.wait_for(channel.channel_ready(), 60)
             yield channel
     finally:
         stop.set()
-        await asyncio.wait_for(process, 15)
+        await asyncio.wait_for(process, 60)
 
 
 async def _wait_for_health(channel: grpc.aio.Channel, status: int) -> None:

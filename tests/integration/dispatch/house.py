@@ -46,7 +46,7 @@ class RunningDispatcher:
     async def close(self) -> None:
         """Drain it, as SIGTERM does."""
         self.stop.set()
-        await asyncio.wait_for(asyncio.shield(self.process), 15)
+        await asyncio.wait_for(asyncio.shield(self.process), 60)
 
 
 class House:
@@ -97,7 +97,7 @@ class House:
         assert not [result.error for result in answer.results if result.HasField("error")]
         return [result.message.id for result in answer.results]
 
-    async def until(self, state: str, *message_ids: str, within: float = 15.0) -> None:
+    async def until(self, state: str, *message_ids: str, within: float = 60.0) -> None:
         """Wait until messages are in a state."""
 
         async def reached() -> bool:
@@ -146,8 +146,8 @@ async def running_house(
     database = Database(settings.database_url, pool_size=8, timeout=10, name="test")
     await database.start()
     async with open_channel(settings.message_target) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 10)
-        await asyncio.wait_for(buses[0].wait_ready(), 10)
+        await asyncio.wait_for(channel.channel_ready(), 60)
+        await asyncio.wait_for(buses[0].wait_ready(), 60)
         house = House(settings, provider, database, pb_grpc.MessageServiceStub(channel), patch)
         try:
             yield house
@@ -156,5 +156,5 @@ async def running_house(
             for running in house.dispatchers:
                 await running.close()
             stop.set()
-            await asyncio.wait_for(process, 15)
+            await asyncio.wait_for(process, 60)
             await database.close()

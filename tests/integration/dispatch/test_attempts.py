@@ -32,7 +32,7 @@ async def _dead_letters(house: House, count: int) -> list[tuple[str, dispatch_pb
         letters = await stream.pull_subscribe("posthouse.deadletter.>", stream="DEADLETTER")
         found: list[Msg] = []
         while len(found) < count:
-            found += await letters.fetch(count - len(found), timeout=10)
+            found += await letters.fetch(count - len(found), timeout=60)
         assert (await stream.stream_info("DEADLETTER")).state.messages == count
     finally:
         await client.close()

@@ -45,12 +45,12 @@ def settings(fakes: Fakes) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{settings.http_port}", timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{settings.http_port}", timeout=60) as client:
         yield client
 
 
 async def until_ready(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 if (await client.get("/ready")).status_code == 200:
@@ -69,7 +69,7 @@ async def test_serves_and_stops(settings: Settings, client: httpx2.AsyncClient) 
     assert "server" not in response.headers
     assert (await client.get("/health")).json()["status"] == "ok"
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
     with pytest.raises(httpx2.TransportError):
         await client.get("/ready")
 
@@ -97,7 +97,7 @@ async def test_drain_finishes_what_is_in_flight(
     assert not running.done()
     finish.set()
     assert (await sending).status_code == 202
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
 
 
 async def test_drain_ends_event_streams(settings: Settings, client: httpx2.AsyncClient, fakes: Fakes) -> None:
@@ -126,7 +126,7 @@ async def test_a_large_body_is_answered(settings: Settings, client: httpx2.Async
         assert (response.status_code, response.json()["reason"]) == (413, "TOO_LARGE")
     assert (await client.post(URL, json=SEND)).status_code == 202
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
 
 
 async def test_services_that_are_away_are_a_503(settings: Settings, client: httpx2.AsyncClient) -> None:
@@ -134,7 +134,7 @@ async def test_services_that_are_away_are_a_503(settings: Settings, client: http
     settings = settings.model_copy(update={"message_address": nowhere})
     stop = asyncio.Event()
     running = asyncio.create_task(main(settings, stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 response = await client.post(URL, json=SEND)
@@ -147,7 +147,7 @@ async def test_services_that_are_away_are_a_503(settings: Settings, client: http
     assert (await client.get("/ready")).status_code == 503
     assert (await client.get("/health")).json()["dependencies"]["message"] is False
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
 
 
 async def test_port_in_use_says_so(settings: Settings) -> None:

@@ -89,5 +89,5 @@ async def test_two_processes_migrate_one_after_the_other(database_url: str, empt
         await eventually(waiting)
         assert _catalogue(empty_database_url) == []
         await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
-        assert [await asyncio.wait_for(process.wait(), 30) for process in processes] == [0, 0]
+        assert [await asyncio.wait_for(process.wait(), 60) for process in processes] == [0, 0]
     assert _catalogue(empty_database_url) == _catalogue(database_url)

@@ -47,11 +47,11 @@ async def start_process(settings: Settings) -> AsyncIterator[StartProcess]:
 
             async def end() -> None:
                 stop.set()
-                await asyncio.wait_for(process, 15)
+                await asyncio.wait_for(process, 60)
 
             stack.push_async_callback(end)
             channel = await stack.enter_async_context(open_channel(own.message_target))
-            await asyncio.wait_for(channel.channel_ready(), 10)
+            await asyncio.wait_for(channel.channel_ready(), 60)
             return pb_grpc.MessageServiceStub(channel)
 
         yield start

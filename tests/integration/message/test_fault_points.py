@@ -49,7 +49,7 @@ def _process(settings: Settings, *, fault: str = "") -> Iterator[ForkServerProce
 @asynccontextmanager
 async def _stub(settings: Settings) -> AsyncIterator[pb_grpc.MessageServiceStub]:
     async with open_channel(settings.message_target) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 20)
+        await asyncio.wait_for(channel.channel_ready(), 60)
         yield pb_grpc.MessageServiceStub(channel)
 
 
@@ -70,11 +70,11 @@ def _sends() -> pb.SendMessagesRequest:
 async def _work(settings: Settings, message_ids: list[str]) -> list[str]:
     """Send what has keys and report the delivery of messages; return the ids of the answers."""
     async with _stub(settings) as stub:
-        answer = await stub.SendMessages(_sends(), timeout=10)
+        answer = await stub.SendMessages(_sends(), timeout=60)
         ids = [result.message.id for result in answer.results]
         assert all(ids), answer
         message_ids[:] = ids
-        await stub.IngestWebhook(_receipts(settings, ids), timeout=10)
+        await stub.IngestWebhook(_receipts(settings, ids), timeout=60)
         return ids
 
 
@@ -118,7 +118,7 @@ async def test_killed_at_any_point_it_neither_loses_nor_doubles(
         # Killed before the answer, or after it: the caller sees one or the other and cannot tell more.
         with suppress(grpc.aio.AioRpcError, TimeoutError):
             await _work(settings, first)
-        await asyncio.to_thread(process.join, 20)
+        await asyncio.to_thread(process.join, 60)
         assert process.exitcode == -signal.SIGKILL, "the fault point was never reached"
 
     with _process(settings):

@@ -42,7 +42,7 @@ async def stub(settings: Settings) -> AsyncIterator[Any]:
     await channel.close(None)
     stop.set()
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
 
 
 def request(number: int = 0, key: str = "", sender: str = "+15551234567") -> pb.SendMessageRequest:

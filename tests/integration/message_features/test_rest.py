@@ -26,7 +26,7 @@ async def client(house: House) -> AsyncIterator[httpx2.AsyncClient]:
     stop = asyncio.Event()
     process = asyncio.create_task(main(house.settings, stop))
     url = f"http://127.0.0.1:{house.settings.http_port}"
-    async with httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
 
         async def answers_calls() -> bool:
             if process.done():
@@ -39,7 +39,7 @@ async def client(house: House) -> AsyncIterator[httpx2.AsyncClient]:
         await eventually(answers_calls)
         yield client
     stop.set()
-    await asyncio.wait_for(process, 15)
+    await asyncio.wait_for(process, 60)
 
 
 def rfc3339(time: datetime) -> str:

@@ -93,7 +93,7 @@ async def test_keeps_proxies_awake_and_ends_when_draining(backends: Backends, fa
     routes = EventRoutes(backends, draining, heartbeat=0.05)
     response = await routes.watch(request(), "", "", "")
     asyncio.get_running_loop().call_later(0.3, draining.set)
-    chunks = await asyncio.wait_for(read(response, 99), 5)
+    chunks = await asyncio.wait_for(read(response, 99), 60)
     assert ": keep-alive\n\n" in chunks
     assert routes._open == 0
 
@@ -152,6 +152,6 @@ async def test_a_watcher_that_leaves_early_cancels_the_call(backends: Backends, 
     fakes.answers["WatchEvents"] = watch
     routes = EventRoutes(backends, asyncio.Event())
     watching = asyncio.create_task(routes.watch(request(), "", "", ""))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     watching.cancel()
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), 60)

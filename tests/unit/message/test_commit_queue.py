@@ -59,7 +59,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     await _queue(committer, *(_unit("") for _ in range(4)))
     await _queue(committer, _unit(""))
     with pytest.raises(OverloadedError) as refused:
-        await asyncio.wait_for(committer.submit(_unit("")), 5)
+        await asyncio.wait_for(committer.submit(_unit("")), 60)
     assert refused.value.retry_after
     assert refused.value.reason == "OVERLOADED"
     committer._take()
@@ -72,7 +72,7 @@ async def test_a_unit_larger_than_the_queue_is_admitted_when_nothing_waits() -> 
     (large,) = await _queue(committer, _unit("", "", "", ""))
     assert not large.done()
     with pytest.raises(OverloadedError):
-        await asyncio.wait_for(committer.submit(_unit("")), 5)
+        await asyncio.wait_for(committer.submit(_unit("")), 60)
 
 
 async def test_batches_are_bounded_and_in_order() -> None:

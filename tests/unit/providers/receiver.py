@@ -66,7 +66,7 @@ class Receiver:
         """Return how often each message got an event of this kind."""
         return Counter(event["message_id"] for event in self.events if event["event"] == kind)
 
-    async def wait_for(self, count: int, seconds: float = 10.0) -> None:
+    async def wait_for(self, count: int, seconds: float = 60.0) -> None:
         """Wait until so many events have come."""
         async with asyncio.timeout(seconds):
             while len(self.events) < count:
@@ -79,7 +79,7 @@ def lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-async def wait_until_delivered(path: Path, seconds: float = 15.0) -> None:
+async def wait_until_delivered(path: Path, seconds: float = 60.0) -> None:
     """Wait until no callback is pending in a simulator's file."""
     store = SimulatorStore(path)
     async with asyncio.timeout(seconds):

@@ -13,7 +13,7 @@ from services.providers.simulator_profile import SimulatorProfile
 from services.providers.simulator_store import SimulatorStore
 from services.providers.simulator_webhook import parse_events
 from tests.servers import free_ports
-from tests.unit.providers.conftest import StartSimulator, outbound
+from tests.unit.providers.conftest import NOWHERE, StartSimulator, outbound
 from tests.unit.providers.receiver import SECRET, Receiver, wait_until_delivered
 
 QUICK = SimulatorProfile(callback_delay_ms=0, reply_rate=0, reply_delay_ms=0)
@@ -23,9 +23,13 @@ SENDER = """
 import asyncio, sys
 from pathlib import Path
 from services.kit.ids import new_id
+from services.providers import simulator_courier
 from services.providers.base import OutboundMessage
 from services.providers.simulator import SimulatorConfig, SimulatorProvider
 from services.providers.simulator_profile import SimulatorProfile
+
+# Nothing a test waits for may be due to the end of this.
+simulator_courier._HOLD_SECONDS = 600.0
 
 async def main():
     path, url, secret, delay = sys.argv[1:]
@@ -51,7 +55,7 @@ async def start_sender(path: Path, url: str, delay_ms: int) -> asyncio.subproces
         sys.executable, "-c", SENDER, str(path), url, SECRET, str(delay_ms), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 20) == b"sent\n"
+    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"sent\n"
     return process
 
 
@@ -79,7 +83,7 @@ async def test_a_message_is_delivered_and_answered(
 async def test_single_sends_share_requests_of_bounded_size(
     receiver: Receiver, start_simulator: StartSimulator
 ) -> None:
-    provider = await start_simulator(receiver.url, SimulatorProfile(callback_delay_ms=500, reply_rate=0))
+    provider = await start_simulator(receiver.url, SimulatorProfile(callback_delay_ms=1000, reply_rate=0))
     for number in range(30):
         await provider.send([outbound(number)])
     await provider.send([outbound(number) for number in range(1000)])
@@ -147,6 +151,12 @@ async def test_seeded_callbacks_are_the_same_in_every_run(
     assert len(runs[0]) > 200
 
 
+async def until_called(receiver: Receiver) -> None:
+    async with asyncio.timeout(60):
+        while not receiver.requests:  # noqa: ASYNC110 - a refused request is no news
+            await asyncio.sleep(0.02)
+
+
 async def test_a_receiver_that_was_away_misses_nothing(start_simulator: StartSimulator) -> None:
     port = free_ports(1)
     provider = await start_simulator(Receiver(port).url, QUICK)
@@ -156,7 +166,7 @@ async def test_a_receiver_that_was_away_misses_nothing(start_simulator: StartSim
     await asyncio.sleep(0.5)
     async with Receiver(port) as receiver:
         receiver.status = 503
-        await asyncio.sleep(0.5)
+        await until_called(receiver)
         receiver.status = 200
         await receiver.wait_for(1200)
         assert receiver.of_kind("delivered") == Counter(message.id for message in messages)
@@ -181,10 +191,10 @@ async def test_a_killed_process_is_survived_by_its_callbacks(
     receiver: Receiver, start_simulator: StartSimulator, tmp_path: Path
 ) -> None:
     path = tmp_path / "simulator.db"
-    process = await start_sender(path, receiver.url, 2000)
+    # It reaches nobody, should it live for long enough to try.
+    process = await start_sender(path, NOWHERE, 1000)
     process.kill()
     await process.wait()
-    assert not receiver.events
     assert await asyncio.to_thread(SimulatorStore(path).pending) == 1000
 
     await start_simulator(receiver.url)
@@ -207,14 +217,14 @@ async def test_a_process_killed_in_flight_is_taken_over_at_once(
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     process = await start_sender(path, f"http://127.0.0.1:{port}/", 0)
-    await asyncio.wait_for(claimed.wait(), 10)
+    await asyncio.wait_for(claimed.wait(), 60)
     process.kill()
     await process.wait()
     server.close()
     async with Receiver() as receiver:
         await start_simulator(receiver.url)
         # Far less than the time for which the dead process holds what it was sending.
-        await receiver.wait_for(1000, seconds=5)
+        await receiver.wait_for(1000)
 
 
 async def test_two_processes_share_the_work_without_doing_it_twice(
@@ -235,9 +245,9 @@ async def test_two_processes_share_the_work_without_doing_it_twice(
 async def test_latency_delays_the_answer_not_the_acceptance(
     receiver: Receiver, start_simulator: StartSimulator
 ) -> None:
-    profile = SimulatorProfile(latency_ms=400, callback_delay_ms=0, reply_rate=0)
+    profile = SimulatorProfile(latency_ms=60_000, callback_delay_ms=0, reply_rate=0)
     provider = await start_simulator(receiver.url, profile)
     sending = asyncio.create_task(provider.send([outbound(1)]))
     await receiver.wait_for(1)
     assert not sending.done()
-    await sending
+    sending.cancel()
