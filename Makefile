@@ -58,7 +58,7 @@ demo: $(READY) ## Send an SMS, an MMS and an e-mail through a running stack and 
 .PHONY: test
 test: $(READY) ## Run all tests on real PostgreSQL and NATS, and measure coverage
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q services gateway cli gen
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(COVERAGE) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE) $(ARGS)
 
 .PHONY: check
 check: $(READY) check-code check-imports check-protos check-gen ## Run every static check, the same as CI

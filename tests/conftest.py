@@ -3,12 +3,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_socket
 
 from services.kit.config import Settings
 from tests.servers import NatsForTests, PostgresForTests, free_ports, running_nats, running_postgres
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.shares import Shares  # noqa: PLC0415 - not where the plugin is switched off
+
+    return Shares(config, log)
 
 
 def pytest_runtest_setup() -> None:

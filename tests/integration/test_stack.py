@@ -114,7 +114,7 @@ def test_up_starts_restarts_and_stops_everything(folder: Path) -> None:
         assert set(up.state()["children"]) == {
             "postgres", "nats", "message", "conversation", "dispatch", "gateway"
         }  # fmt: skip
-        assert up.said(f"curl -X POST http://127.0.0.1:{up.http_port}/api/v1/messages/send")
+        up.await_words(f"curl -X POST http://127.0.0.1:{up.http_port}/api/v1/messages/send")
 
         refusal = subprocess.run(  # noqa: S603 - our own code
             [sys.executable, "-c", _UP, str(folder), str(free_ports(1)), str(free_ports(3)), _STAND_IN],

@@ -1,5 +1,6 @@
 """Ports of tests are free, given out once, and out of the reach of other processes."""
 
+import itertools
 import socket
 
 from tests.ports import _LAST, PortBlock
@@ -8,7 +9,7 @@ from tests.ports import _LAST, PortBlock
 def test_ports_are_given_out_one_after_the_other_and_again_in_the_end() -> None:
     block = PortBlock()
     taken = [block.take(3) for _ in range(10)]
-    assert [later - first for first, later in zip(taken, taken[1:], strict=False)] == [3] * 9
+    assert [later - first for first, later in itertools.pairwise(taken)] == [3] * 9
     assert {block.take(1) for _ in range(400)} >= set(range(taken[0], taken[0] + 30))
 
 
@@ -22,6 +23,6 @@ def test_a_port_in_use_is_left_out() -> None:
 def test_blocks_do_not_overlap_and_clients_get_none_of_them() -> None:
     blocks = [PortBlock() for _ in range(3)]
     firsts = sorted(block.take(200) for block in blocks)
-    assert all(later - first > 200 for first, later in zip(firsts, firsts[1:], strict=False))
+    assert all(later - first > 200 for first, later in itertools.pairwise(firsts))
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert server.getsockname()[1] > _LAST
