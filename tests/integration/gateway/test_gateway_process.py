@@ -94,7 +94,7 @@ async def test_drain_finishes_what_is_in_flight(
     await begun.wait()
     stop.set()
     async with asyncio.timeout(60):
-        while (await client.get("/ready")).status_code != 503:
+        while (await client.get("/ready")).status_code != 503:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.05)
     assert not running.done()
     finish.set()
