@@ -16,6 +16,7 @@ from services.dispatch.ownership import Ownership
 from services.dispatch.refusing import Refuser
 from services.dispatch.retry import RetryPolicy
 from services.dispatch.routing import Router
+from services.dispatch.sender_rates import SenderRates
 from services.dispatch.sending import Postman
 from services.dispatch.servicer import DispatchServicer
 from services.dispatch.settling import Settler
@@ -27,11 +28,12 @@ from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
-from services.kit.provider_limits import parse_provider_limits
+from services.kit.provider_limits import parse_provider_limits, parse_sender_limits
 from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
+from services.kit.unknown_policy import parse_unknown_policy
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.providers.registry import build_providers, check_routing
@@ -56,7 +58,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
     providers = build_providers(settings, [name for route in settings.routing.values() for name in route])
     check_routing(settings.routing, providers)
-    router = Router(settings.routing, providers, failover_after=settings.dispatch_failover_after)
+    router = Router(settings.route_rules, providers, failover_after=settings.dispatch_failover_after)
     gate = _build_gate(settings)
     policy = RetryPolicy(
         settings.dispatch_max_attempts, settings.dispatch_retry_base, settings.dispatch_retry_max
@@ -71,7 +73,16 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         ownership,
         Postman(router, providers, policy, gate),
         settler,
-        Inquirer(database, relay, settler, router, providers, max_attempts=settings.dispatch_max_attempts),
+        Inquirer(
+            database,
+            relay,
+            settler,
+            router,
+            providers,
+            max_attempts=settings.dispatch_max_attempts,
+            policy=parse_unknown_policy(settings.unknown_policy),
+            republish_after=settings.outbox_republish_after,
+        ),
         Refuser(database, relay, republish_after=settings.outbox_republish_after),
         gate,
         concurrency=settings.dispatch_concurrency,
@@ -158,7 +169,8 @@ def _build_gate(settings: Settings) -> Gate:
         )
         for channel in settings.routing
     }
-    return Gate(settings.routing, Breakers(settings.routing, policy), governor, budgets)
+    senders = SenderRates(parse_sender_limits(settings.sender_rates))
+    return Gate(settings.routing, Breakers(settings.routing, policy), governor, budgets, senders)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from typing import Final, Self
 from services.dispatch.breaker import CLOSED, OPEN
 from services.dispatch.breakers import Breakers
 from services.dispatch.governor import Governor, RetryBudget
+from services.dispatch.sender_rates import SenderRates
 
 # Seconds until a breaker that tries its provider out, with all its probes under way, is asked again.
 _PROBING_WAIT: Final = 1.0
+# Seconds an envelope waits for a breaker at most before it is looked at for what has expired.
+_LONGEST_WAIT: Final = 15.0
 # Seconds over which retries that the budget has no room for are spread, beyond its own wait.
 _RETRY_SPREAD: Final = 4.0
 
@@ -25,10 +28,12 @@ class Gate:
         breakers: Breakers,
         governor: Governor,
         budgets: Mapping[str, RetryBudget],
+        senders: SenderRates | None = None,
     ) -> None:
         self._routing = routing
         self.breakers = breakers
         self.governor = governor
+        self.senders = senders or SenderRates({})
         # By channel: what succeeds on one says nothing of the providers of another.
         self._budgets = budgets
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
@@ -92,7 +97,11 @@ class Gate:
             if breaker.state == CLOSED:
                 return self.governor.book(name, size) + self._draw.uniform(0.0, 0.1)
             waits.append(breaker.wait() if breaker.state == OPEN else _PROBING_WAIT)
-        return min(waits, default=0.0) + self._draw.uniform(0.0, 0.5)
+        return min([*waits, _LONGEST_WAIT]) + self._draw.uniform(0.0, 0.5)
+
+    def wait(self, channel: str, providers: Sequence[str]) -> float:
+        """Return the seconds until one of these providers may take messages of the channel again."""
+        return min((self.breakers.of(name, channel).wait() for name in providers), default=0.0)
 
     def _any_closed(self, channel: str) -> bool:
         return any(self.breakers.of(name, channel).state == CLOSED for name in self._routing[channel])

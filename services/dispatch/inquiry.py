@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from services.dispatch.history import history_of
-from services.dispatch.publish import orphan_announcement
+from services.dispatch.publish import held_announcement, orphan_announcement
 from services.dispatch.retry import Route
 from services.dispatch.routing import Router
 from services.dispatch.sending import outbound
 from services.dispatch.settling import Settler
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
+from services.kit.unknown_policy import UnknownPolicy
 from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphans, postpone
 from services.ledger.database import Database
+from services.ledger.holding import Hold, hold
 from services.ledger.outcomes import Settlement
 from services.ledger.relay import Relay
 from services.ledger.tries import Try, load_tries
@@ -23,6 +25,8 @@ _log = get_logger(__name__)
 # Inquiries before a message is left UNKNOWN for a receipt or a person to settle; each waits twice as long.
 _MAX_INQUIRIES = 8
 _LONGEST_DELAY = 300.0
+
+_ABSENT = "the provider has proved its absence"
 
 
 class Inquirer:
@@ -37,6 +41,8 @@ class Inquirer:
         providers: Mapping[str, Provider],
         *,
         max_attempts: int,
+        policy: UnknownPolicy,
+        republish_after: float,
     ) -> None:
         self._database = database
         self._relay = relay
@@ -44,6 +50,8 @@ class Inquirer:
         self._router = router
         self._providers = providers
         self._max_attempts = max_attempts
+        self._policy = policy
+        self._republish_after = republish_after
 
     async def adopt(self, outbox_ids: Sequence[str], *, owner: int, own: Sequence[str]) -> None:
         """Mark what a dead dispatcher left under way in our envelopes as UNKNOWN, to be asked for later."""
@@ -65,8 +73,15 @@ class Inquirer:
         """Ask about every message of the envelopes that is still UNKNOWN; settle what is answered."""
         async with self._database.hot() as connection:
             messages, taken = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
-        settlements = await self._inquire(messages)
-        settled = {settlement.id for settlement in settlements}
+        settlements, holds = await self._inquire(messages)
+        settled = {*(settlement.id for settlement in settlements), *(one.id for one in holds)}
+        holds += [
+            Hold(message.id, message.attempt, f"not settled by {_MAX_INQUIRIES} inquiries")
+            for message in messages
+            if message.id not in settled and taken[message.outbox_id] >= _MAX_INQUIRIES
+        ]
+        # Before its envelope is closed: what is left to a person is to have said so.
+        await self._hold(holds)
         unanswered = {message.outbox_id for message in messages if message.id not in settled}
         again = {
             outbox_id: asked
@@ -74,16 +89,28 @@ class Inquirer:
             if outbox_id in unanswered and asked < _MAX_INQUIRIES
         }
         closed = [outbox_id for outbox_id in taken if outbox_id not in again]
-        await self._settler.settle(messages, settlements, settled_outbox_ids=closed)
+        await self._settler.settle(messages, settlements, settled_outbox_ids=closed, owner=owner)
         for asked in sorted(set(again.values())):
             delay = min(self._router.longest_inquiry_delay * 2.0**asked, _LONGEST_DELAY)
             later = [outbox_id for outbox_id, times in again.items() if times == asked]
             async with self._database.hot() as connection:
                 await postpone(connection, later, owner=owner, delay=delay)
 
-    async def _inquire(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
+    async def _hold(self, holds: Sequence[Hold]) -> None:
+        if not holds:
+            return
+        event_outbox_id = new_id()
+        async with self._database.hot() as connection:
+            held = await hold(
+                connection, holds, event_outbox_id=event_outbox_id, republish_after=self._republish_after
+            )
+        if held:
+            _log.warning("outcomes_held", messages=len(held))
+            self._relay.announce(held_announcement(event_outbox_id, held))
+
+    async def _inquire(self, messages: Sequence[ClaimedMessage]) -> tuple[list[Settlement], list[Hold]]:
         if not messages:
-            return []
+            return [], []
         async with self._database.hot() as connection:
             tries = await load_tries(connection, [message.id for message in messages])
         answers: dict[str, list[tuple[Route, LookupResult]]] = {message.id: [] for message in messages}
@@ -98,14 +125,25 @@ class Inquirer:
                 results = await self._lookup(route.provider, asked) if asked else []
                 for message, result in zip(asked, results, strict=True):
                     answers[message.id].append((route, result))
-        settlements = []
+        settlements: list[Settlement] = []
+        holds: list[Hold] = []
         for message in messages:
             history = history_of(tries.get(message.id, ()), before=message.attempt)
             free = message.attempt - 1 - history.counted
             settlement = verdict(message, answers[message.id], max_attempts=self._max_attempts + free)
-            if settlement is not None:
+            if settlement is None:
+                continue
+            holding = [
+                route.provider
+                for route, _ in answers[message.id]
+                if not self._policy.resends(route.provider, message.channel)
+            ]
+            if settlement.outcome == "unknown" and holding:
+                detail = f"{_ABSENT}; the policy of {', '.join(holding)} for {message.channel} is to hold it"
+                holds.append(Hold(message.id, message.attempt, detail, holding[0]))
+            else:
                 settlements.append(settlement)
-        return settlements
+        return settlements, holds
 
     async def _lookup(self, name: str, messages: Sequence[ClaimedMessage]) -> list[LookupResult]:
         try:
@@ -144,7 +182,7 @@ def verdict(
     absent = replace(
         _settlement(message, answers[0][0]),
         error_code="absent",
-        error_message="the provider has proved its absence",
+        error_message=_ABSENT,
     )
     if message.attempt >= max_attempts:
         return replace(absent, state="failed", event="failed", dead_reason="attempts_exhausted")

@@ -24,6 +24,7 @@ _log = get_logger(__name__)
 # Durable consumer and subjects of each lane. A work queue allows no two consumers of one subject.
 LANES: Final[dict[str, str]] = {
     "high": "posthouse.dispatch.*.high",
+    "retry_high": "posthouse.dispatch.*.retry_high",
     "normal": "posthouse.dispatch.*",
     "low": "posthouse.dispatch.*.low",
     "retry": "posthouse.dispatch.*.retry",
@@ -33,15 +34,19 @@ LANES: Final[dict[str, str]] = {
 # Order in which a free slot looks for work, one turn after the other: high goes before normal before
 # low, and yet every lane comes first once in a round.
 _TURNS: Final = (
-    ("high", "normal", "retry", "low", "inquiry"),
-    ("normal", "high", "retry", "low", "inquiry"),
-    ("high", "normal", "inquiry", "low", "retry"),
-    ("retry", "high", "normal", "low", "inquiry"),
-    ("high", "normal", "low", "retry", "inquiry"),
-    ("normal", "high", "retry", "inquiry", "low"),
-    ("low", "high", "normal", "retry", "inquiry"),
-    ("inquiry", "high", "normal", "retry", "low"),
+    ("high", "retry_high", "normal", "retry", "low", "inquiry"),
+    ("normal", "high", "retry_high", "retry", "low", "inquiry"),
+    ("high", "retry_high", "normal", "inquiry", "low", "retry"),
+    ("retry", "high", "retry_high", "normal", "low", "inquiry"),
+    ("high", "retry_high", "normal", "low", "retry", "inquiry"),
+    ("retry_high", "high", "normal", "retry", "inquiry", "low"),
+    ("normal", "high", "retry_high", "retry", "inquiry", "low"),
+    ("low", "high", "retry_high", "normal", "retry", "inquiry"),
+    ("inquiry", "high", "retry_high", "normal", "retry", "low"),
 )
+
+# Those whose messages had an attempt before: the retry budget holds for them.
+RETRY_LANES: Final = frozenset({"retry", "retry_high"})
 
 # One bad id would fail the claim of all that it is claimed with.
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from posthouse.v1 import event_pb2 as event_pb
 from services.ledger.claims import ClaimedMessage, Orphan
 from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.holding import Held
 from services.ledger.outcomes import Settled, Settlement
 from services.ledger.refusals import RefusedMessage
 from services.ledger.relay import Announcement
@@ -108,3 +109,26 @@ def settled_announcement(
         return events
 
     return Announcement([event_outbox_id], make_events)
+
+
+def held_announcement(event_outbox_id: str, held: Sequence[Held]) -> Announcement:
+    """Return the `held` events of messages that are left to a person."""
+    return Announcement(
+        [event_outbox_id],
+        lambda: [
+            make_event(
+                message_id=message.id,
+                sequence=message.event_count,
+                type="held",
+                create_time=make_timestamp(message.create_time),
+                conversation_id=message.conversation_id,
+                channel=message.channel,
+                direction="outbound",
+                sender=message.sender,
+                recipient=message.recipient,
+                provider=message.provider,
+                attempt_number=message.attempt,
+            )
+            for message in held
+        ],
+    )

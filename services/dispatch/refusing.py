@@ -21,8 +21,11 @@ class Refuser:
         self._relay = relay
         self._republish_after = republish_after
 
-    async def refuse(self, outbox_ids: Sequence[str], *, owner: int) -> None:
-        """Fail what expired, or whose recipient opted out, while it waited in envelopes that are ours."""
+    async def refuse(self, outbox_ids: Sequence[str], *, owner: int | None) -> None:
+        """Fail what expired, or whose recipient opted out, while it waited in envelopes that are ours.
+
+        Without an owner: in envelopes that nobody has claimed.
+        """
         event_outbox_id = new_id()
         async with self._database.hot() as connection:
             refused = await refuse_waiting(

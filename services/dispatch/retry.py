@@ -99,8 +99,8 @@ def settlement_of(
     return settle("unknown", "unknown", "unknown", error=error, delay=route.inquiry_delay)
 
 
-def held_back(message: ClaimedMessage, delay: float) -> Settlement:
-    """Return the settlement of a message that no provider may be given now: it waits, without an attempt."""
+def held_back(message: ClaimedMessage, delay: float, reason: str) -> Settlement:
+    """Return the settlement of a message that may not be sent now: it waits, without an attempt."""
     return Settlement(
         id=message.id,
         attempt=message.attempt,
@@ -111,7 +111,7 @@ def held_back(message: ClaimedMessage, delay: float) -> Settlement:
         event="retrying",
         start_time=message.attempt_time,
         error_code="held_back",
-        error_message="no provider that is left for it takes any at the moment",
+        error_message=reason,
         delay=delay,
     )
 

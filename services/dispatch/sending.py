@@ -9,6 +9,7 @@ from services.dispatch.admission import Admission, Gate
 from services.dispatch.history import NOTHING, History, is_throttling
 from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, settlement_of, unsent
 from services.dispatch.routing import Router
+from services.kit import metrics
 from services.kit.logs import get_logger
 from services.ledger.claims import ClaimedMessage
 from services.ledger.outcomes import Settlement
@@ -24,8 +25,10 @@ from services.providers.base import (
 
 _log = get_logger(__name__)
 
-# Seconds, at least and at most, until a message is looked at again that no provider could be given.
+# Seconds, at least and at most, until a message is looked at again that no provider could be given; and the
+# most that are added to it, one for each time that it was claimed.
 _HELD_BACK = (1.0, 5.0)
+_MOST_PATIENCE = 60
 
 
 class Postman:
@@ -54,15 +57,21 @@ class Postman:
         messages that have one. Without an admission every provider may be given any number.
         """
         routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
-        unroutable: list[Settlement] = []
+        unsendable: list[Settlement] = []
+        senders = self._gate.senders
         for message in messages:
+            if not senders.unlimited and (wait := senders.hold(message.id, message.sender)):
+                metrics.MESSAGES_HELD_BACK.labels(message.channel, "sender").inc()
+                unsendable.append(held_back(message, wait, "the rate of its sender is used up"))
+                continue
             route = self._router.choose(message, histories.get(message.id, NOTHING), admission)
             if route is None:
-                unroutable.append(self._unroutable(message))
+                senders.give_back(message.sender)
+                unsendable.append(self._unroutable(message))
             else:
                 routed.setdefault(route.provider, []).append((message, route))
-        if unroutable:
-            yield messages, unroutable
+        if unsendable:
+            yield messages, unsendable
         for name, pairs in routed.items():
             provider = self._providers[name]
             for start in range(0, len(pairs), provider.batch_size):
@@ -99,13 +108,17 @@ class Postman:
             self._draw,
             history=history,
             has_other=isinstance(outcome, Rejected)
-            and self._router.has_other(message.channel, history, route.provider),
+            and self._router.has_other(message, history, route.provider),
         )
 
     def _unroutable(self, message: ClaimedMessage) -> Settlement:
-        if self._router.carries(message.channel):
-            return held_back(message, self._draw.uniform(*_HELD_BACK))
-        return unsent(message, "no_route", f"no provider carries {message.channel}", "no_route")
+        names = self._router.providers_of(message)
+        if not names:
+            return unsent(message, "no_route", f"no provider carries {message.channel} there", "no_route")
+        metrics.MESSAGES_HELD_BACK.labels(message.channel, "breaker").inc()
+        patience = min(message.attempt, _MOST_PATIENCE) - 1
+        delay = max(self._gate.wait(message.channel, names), self._draw.uniform(*_HELD_BACK) + patience)
+        return held_back(message, delay, "no provider that is left for it takes any at the moment")
 
     def _tell(
         self,

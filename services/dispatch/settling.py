@@ -35,8 +35,9 @@ class Settler:
         settlements: Sequence[Settlement],
         *,
         settled_outbox_ids: Sequence[str],
+        owner: int,
     ) -> None:
-        """Record the settlements of messages, and close the envelopes that are done with them.
+        """Record the settlements of messages, and close the envelopes of ours that are done with them.
 
         Raises UnavailableError while the database does not answer; nothing is recorded then.
         """
@@ -54,6 +55,7 @@ class Settler:
                 connection,
                 settlements,
                 settled_outbox_ids=settled_outbox_ids,
+                owner=owner,
                 event_outbox_id=event_outbox_id,
                 republish_after=self._republish_after,
             )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from services.dispatch.admission import Admission, Gate
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
-from services.dispatch.lanes import Lanes, Work
+from services.dispatch.lanes import RETRY_LANES, Lanes, Work
 from services.dispatch.ownership import Ownership
 from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
@@ -116,7 +116,7 @@ class Dispatcher:
             outbox_ids = _outbox_ids(work)
             with self._holding(outbox_ids, owner):
                 await self._inquirer.ask(outbox_ids, owner=owner, lease=self._lease)
-        elif work[0].lane != "retry" and self._gate.clear:
+        elif work[0].lane not in RETRY_LANES and self._gate.clear:
             await self._dispatch(work, owner)
         else:
             for channel, items in _by_channel(work).items():
@@ -135,7 +135,7 @@ class Dispatcher:
     async def _dispatch_some(self, channel: str, work: Sequence[Work], owner: int) -> None:
         """Dispatch as much of one channel's work as may be sent now, and put the rest off."""
         size = sum(len(item.envelope.message_ids) for item in work)
-        with self._gate.admit(channel, size, retry=work[0].lane == "retry") as admission:
+        with self._gate.admit(channel, size, retry=work[0].lane in RETRY_LANES) as admission:
             fitting: list[Work] = []
             room = admission.limit
             for item in work:
@@ -156,6 +156,8 @@ class Dispatcher:
         }
         async with self._database.hot() as connection:
             abandoned = set(await put_off(connection, delays))
+        # What waits here may wait for long: it is to expire all the same.
+        await self._refuser.refuse(list(delays), owner=None)
         waiting = [item for item in work if item.envelope.outbox_id not in abandoned]
         metrics.DISPATCH_POSTPONED.labels(channel, reason).inc(len(waiting))
         await self._ack(waiting)
@@ -264,20 +266,24 @@ class Dispatcher:
         ):
             open_count -= len(settlements)
             self._faults.reach("dispatch.after_send")
-            await self._settle(messages, settlements, () if open_count else outbox_ids)
+            await self._settle(messages, settlements, () if open_count else outbox_ids, owner)
             self._faults.reach("dispatch.after_settle")
         if not claimed:
-            await self._settle((), (), outbox_ids)
+            await self._settle((), (), outbox_ids, owner)
         elif open_count:
             _log.warning("claim_abandoned", messages=open_count)
         return not open_count
 
     async def _settle(
-        self, messages: Sequence[ClaimedMessage], settlements: Sequence[Settlement], outbox_ids: Sequence[str]
+        self,
+        messages: Sequence[ClaimedMessage],
+        settlements: Sequence[Settlement],
+        outbox_ids: Sequence[str],
+        owner: int,
     ) -> None:
         """Settle, however long the database stays away: what was sent must not be forgotten."""
         await self._until_done(
-            lambda: self._settler.settle(messages, settlements, settled_outbox_ids=outbox_ids)
+            lambda: self._settler.settle(messages, settlements, settled_outbox_ids=outbox_ids, owner=owner)
         )
 
     async def _until_done(self, act: Callable[[], Awaitable[None]]) -> None:

@@ -10,7 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.kit.bulk_limits import parse_bulk_limits
 from services.kit.networks import parse_networks
-from services.kit.provider_limits import parse_provider_limits
+from services.kit.provider_limits import parse_provider_limits, parse_sender_limits
+from services.kit.routes import Routes, parse_routes
+from services.kit.unknown_policy import parse_unknown_policy
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -31,6 +33,21 @@ def _checked_networks(text: str) -> str:
 
 def _checked_provider_limits(text: str) -> str:
     parse_provider_limits(text)
+    return text
+
+
+def _checked_sender_limits(text: str) -> str:
+    parse_sender_limits(text)
+    return text
+
+
+def _checked_routes(text: str) -> str:
+    parse_routes(text)
+    return text
+
+
+def _checked_unknown_policy(text: str) -> str:
+    parse_unknown_policy(text)
     return text
 
 
@@ -114,9 +131,21 @@ class Settings(BaseSettings):
         default=False, description="Refuse numbers that are possible but not assigned to any range."
     )
 
-    routes: str = Field(
+    dead_letter_retention: float = Field(
+        default=2_592_000.0,
+        ge=86_400,
+        description="Seconds a dead letter is kept and can be replayed; at least a day.",
+    )
+    routes: Annotated[str, AfterValidator(_checked_routes)] = Field(
         default="sms=simulator mms=simulator email=simulator",
-        description="Providers per channel in order of preference: `sms=a,b email=c`.",
+        description="Providers per channel in order of preference: `sms=a,b sms[to=+44]=c:3|d:1,a email=e`.",
+    )
+    unknown_policy: Annotated[str, AfterValidator(_checked_unknown_policy)] = Field(
+        default="simulator=resend",
+        description=(
+            "What becomes of what a provider has proved not to have: `twilio=resend smtp/email=hold`;"
+            " hold where nothing is said."
+        ),
     )
     dispatch_batch_size: int = Field(
         default=1000, ge=1, le=5000, description="Most messages a dispatcher claims at once."
@@ -182,6 +211,9 @@ class Settings(BaseSettings):
         default=10_000,
         ge=1,
         description="Events that may wait for one slow watcher before its stream is ended.",
+    )
+    sender_rates: Annotated[str, AfterValidator(_checked_sender_limits)] = Field(
+        default="", description="Messages per second a dispatcher sends from a sender: `+15551234567=1 *=10`."
     )
     outbox_republish_after: float = Field(
         default=5.0,
@@ -346,33 +378,28 @@ class Settings(BaseSettings):
         """Return host:port of DispatchService for clients."""
         return self.dispatch_address or f"127.0.0.1:{self.grpc_port + 2}"
 
-    @cached_property
+    @property
+    def route_rules(self) -> Routes:
+        """Return the routes."""
+        return parse_routes(self.routes)
+
+    @property
     def routing(self) -> dict[str, list[str]]:
-        """Return the providers per channel, in order of preference."""
-        return dict(_parse_route(part) for part in self.routes.split())
-
-
-def _parse_route(part: str) -> tuple[str, list[str]]:
-    channel, separator, names = part.partition("=")
-    providers = [name for name in names.split(",") if name]
-    if not separator or not channel or not providers:
-        raise ValueError(f"POSTHOUSE_ROUTES: {part!r} is not of the form channel=provider,provider")
-    return channel, providers
+        """Return all providers of each channel's routes, those of its general route first."""
+        return self.route_rules.providers
 
 
 def load_settings(**overrides: object) -> Settings:
     """Return the settings, or stop the process with one clear line per wrong value."""
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
-        _ = settings.routing
     except ValidationError as error:
         lines = [
-            f"posthouse: wrong setting {_setting_name(str(item['loc'][0]))}: {item['msg']}"
+            f"posthouse: wrong setting {_setting_name(str(item['loc'][0]))}: "
+            + item["msg"].removeprefix("Value error, ")
             for item in error.errors(include_input=False, include_url=False)
         ]
         sys.exit("\n".join(lines))
-    except ValueError as error:
-        sys.exit(f"posthouse: wrong setting {error}")
     return settings
 
 

@@ -24,6 +24,11 @@ BREAKER_STATE = Gauge(
     "State of a provider's breaker: 0 closed, 1 half-open, 2 open.",
     ["provider", "channel"],
 )
+MESSAGES_HELD_BACK = Counter(
+    "messages_held_back_total",
+    "Messages put off after their claim, by what held them up.",
+    ["channel", "by"],
+)
 DISPATCH_POSTPONED = Counter(
     "dispatch_postponed_total",
     "Envelopes put off before their claim, by what held them up.",

@@ -203,7 +203,7 @@ def initial_state(draft: Draft) -> str:
 
 
 def dispatch_subject(channel: str, lane: str) -> str:
-    """Return the subject of a channel's lane (high, normal, low, retry or inquiry); normal has no suffix."""
+    """Return the subject of a channel's lane; normal has no suffix."""
     base = f"posthouse.dispatch.{channel}"
     return base if lane == "normal" else f"{base}.{lane}"
 

@@ -29,7 +29,13 @@ JOIN unnest(%s::uuid[], %s::int[]) AS wanted (message_id, sequence)
 """
 
 # State a message is in after an event of each type; other types leave it as it is.
-_STATE_AFTER = {"accepted": "pending", "retrying": "pending", "replayed": "pending", "receipt": ""}
+_STATE_AFTER = {
+    "accepted": "pending",
+    "retrying": "pending",
+    "replayed": "pending",
+    "held": "unknown",
+    "receipt": "",
+}
 
 
 @lru_cache(maxsize=64)

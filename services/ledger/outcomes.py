@@ -58,7 +58,7 @@ WITH input AS (
     route_reason
   FROM input WHERE outcome IS NOT NULL
   ON CONFLICT (message_id, number) DO UPDATE SET outcome = excluded.outcome, end_time = excluded.end_time,
-    provider = excluded.provider, route_reason = excluded.route_reason,
+    provider = excluded.provider, route_reason = coalesce(a.route_reason, excluded.route_reason),
     provider_message_id = excluded.provider_message_id, error_code = excluded.error_code,
     error_message = excluded.error_message
   WHERE a.outcome = 'unknown'
@@ -70,7 +70,7 @@ WITH input AS (
     CASE WHEN moved THEN error_message ELSE concat_ws(' ', error_message, 'reported', target) END
   FROM moved
 ), done AS (
-  DELETE FROM outbox WHERE id = ANY(%(settled)s::uuid[])
+  DELETE FROM outbox WHERE id = ANY(%(settled)s::uuid[]) AND owner = %(owner)s
 ), again AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
   SELECT retry_id, min(retry_subject), array_agg(id), now(), now() + make_interval(secs => min(delay))
@@ -140,10 +140,14 @@ async def settle(
     settlements: Sequence[Settlement],
     *,
     settled_outbox_ids: Sequence[str],
+    owner: int,
     event_outbox_id: str,
     republish_after: float,
 ) -> list[Settled]:
-    """Record outcomes and close the envelopes they belong to, in one transaction."""
+    """Record outcomes and close the envelopes they belong to, in one transaction.
+
+    An envelope that another dispatcher has taken over meanwhile is left to it.
+    """
     retry_ids, retry_subjects = _plan_retries(settlements)
     parameters = {
         "id": plain_array([s.id for s in settlements]),
@@ -162,6 +166,7 @@ async def settle(
         "retry_id": plain_array(retry_ids),
         "retry_subject": plain_array(retry_subjects),
         "settled": plain_array(settled_outbox_ids),
+        "owner": owner,
         "dead_outbox_id": new_id(),
         "dead_subject": DEAD_LETTER_SUBJECT,
         "event_outbox_id": event_outbox_id,
@@ -182,7 +187,9 @@ def _plan_retries(settlements: Sequence[Settlement]) -> tuple[list[str | None], 
             ids.append(None)
             subjects.append(None)
             continue
-        lane = "inquiry" if settlement.state == "unknown" else "retry"
+        # What is urgent stays urgent.
+        retry = "retry_high" if settlement.priority == "high" else "retry"
+        lane = "inquiry" if settlement.state == "unknown" else retry
         subject = dispatch_subject(settlement.channel, lane)
         key = (subject, int(settlement.delay * 10))
         ids.append(rows.setdefault(key, new_id()))

@@ -19,7 +19,7 @@ WITH waiting AS (
       SELECT FROM opt_outs o WHERE o.recipient = m.recipient AND o.sender = m.sender
     ) THEN 'opted_out' END AS error_code
   FROM outbox e, unnest(e.message_ids) AS w(message_id), messages m
-  WHERE e.id = ANY(%(outbox_ids)s::uuid[]) AND e.owner = %(owner)s
+  WHERE e.id = ANY(%(outbox_ids)s::uuid[]) AND e.owner IS NOT DISTINCT FROM %(owner)s
     AND m.id = w.message_id AND m.state IN ('pending', 'scheduled')
   ORDER BY m.id
 ), moved AS (
@@ -37,7 +37,7 @@ WITH waiting AS (
 ), again AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
   SELECT gen_random_uuid(), subject, array_agg(id), now(), now()
-  FROM waiting WHERE error_code IS NULL GROUP BY subject
+  FROM waiting WHERE error_code IS NULL AND %(owner)s::int IS NOT NULL GROUP BY subject
 ), dead AS (
   INSERT INTO dead_letters (
     message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
@@ -79,12 +79,13 @@ async def refuse_waiting(
     connection: HotConnection,
     outbox_ids: Sequence[str],
     *,
-    owner: int,
+    owner: int | None,
     event_outbox_id: str,
     republish_after: float,
 ) -> list[RefusedMessage]:
     """Fail what a claim of these envelopes has left waiting, and return it; it is dead-lettered as well.
 
+    Without an owner the envelopes are those that nobody has claimed, and they keep what may be sent later.
     Doing it again changes nothing.
     """
     cursor = await connection.execute(

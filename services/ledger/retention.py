@@ -8,7 +8,7 @@ from services.ledger.database import HotConnection
 # Rows of one statement: its locks and its WAL stay small beside the traffic.
 _BATCH: Final = 5000
 
-# The BRIN index on create_time finds the old end of each table.
+# The index on create_time finds the old end of each table.
 _DELETE: Final = {
     "idempotency_keys": """
 DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
@@ -20,6 +20,14 @@ DELETE FROM provider_events WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM provider_events WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
 ))
 """,
+    # One that was replayed says since when the message's attempts count: it is kept as long from then on.
+    "dead_letters": """
+WITH kept AS (SELECT now() - make_interval(secs => %s) AS since)
+DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM dead_letters, kept
+  WHERE create_time < kept.since AND coalesce(replay_time, create_time) < kept.since LIMIT %s
+))
+""",
 }
 
 
@@ -29,6 +37,7 @@ class Retention:
 
     idempotency_keys: float
     provider_events: float
+    dead_letters: float
 
 
 async def delete_expired(connection: HotConnection, table: str, keep: float) -> int:

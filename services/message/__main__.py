@@ -65,7 +65,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         Sender(
             database,
             committer,
-            routed_channels=frozenset(settings.routing),
+            routes=settings.route_rules,
             strict_phones=settings.strict_phone_numbers,
             limits=limits,
         ),
@@ -74,7 +74,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         Canceller(database, relay, republish_after=settings.outbox_republish_after),
         Previewer(
             database,
-            routing=settings.routing,
+            routes=settings.route_rules,
             strict_phones=settings.strict_phone_numbers,
             limiter=limits,
         ),
@@ -97,7 +97,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     await server.start()
     _log.info("message_listening", address=server.address)
     retention = Retention(
-        idempotency_keys=settings.idempotency_retention, provider_events=settings.provider_event_retention
+        idempotency_keys=settings.idempotency_retention,
+        provider_events=settings.provider_event_retention,
+        dead_letters=settings.dead_letter_retention,
     )
     tasks = [
         asyncio.create_task(monitor.run(), name="health"),

@@ -1,6 +1,5 @@
 """The use case of previewing: every check of a send, and nothing stored or sent."""
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -11,6 +10,7 @@ from services.kit.enum_names import CHANNEL, ENCODING
 from services.kit.errors import InvalidRequestError, OverloadedError, PosthouseError, Violation
 from services.kit.rate_limit_clients import Client
 from services.kit.rate_limits import Verdict
+from services.kit.routes import Routes
 from services.kit.status import to_item_error
 from services.ledger.addresses import Address
 from services.ledger.consent_reads import get_opt_out
@@ -32,12 +32,12 @@ class Previewer:
         self,
         database: Database,
         *,
-        routing: Mapping[str, Sequence[str]],
+        routes: Routes,
         strict_phones: bool,
         limiter: SubmissionLimiter | None = None,
     ) -> None:
         self._database = database
-        self._routing = routing
+        self._routes = routes
         self._strict_phones = strict_phones
         self._limiter = limiter
 
@@ -55,7 +55,6 @@ class Previewer:
             sender=sender.canonical if sender else "",
             recipient=recipient.canonical if recipient else "",
             character_count=len(request.body),
-            route=self._routing.get(channel, ()),
         )
         if channel == "sms":
             segments = measure(request.body)
@@ -67,7 +66,11 @@ class Previewer:
             check_send(request, now=datetime.now(UTC), strict_phones=self._strict_phones)
         except InvalidRequestError as error:
             refusals.append(error)
-        if channel and channel not in self._routing:
+        rule = self._routes.find(channel, response.sender, response.recipient)
+        if rule is not None:
+            # Where providers share a place by weight, one order of several.
+            response.route.extend(choice.provider for choice in rule.order(response.recipient))
+        elif channel:
             refusals.append(no_route(channel))
         async with self._database.read() as connection:
             repeated = await _earlier(connection, caller, request)

@@ -12,7 +12,9 @@ from posthouse.v1 import message_service_pb2 as pb
 from services.kit import enum_names, metrics
 from services.kit.errors import PosthouseError, PreconditionError, UnavailableError, Violation
 from services.kit.ids import new_id
+from services.kit.logs import get_logger
 from services.kit.rate_limit_clients import Client
+from services.kit.routes import Routes
 from services.ledger.accept import Intake
 from services.ledger.database import Database
 from services.ledger.drafts import Draft
@@ -21,6 +23,8 @@ from services.ledger.idempotency import StoredAnswer, load_answers
 from services.message.commit import GroupCommitter, Unit
 from services.message.submission_limits import SubmissionLimiter
 from services.message.validation import check_send
+
+_log = get_logger(__name__)
 
 Answer = pb.AcceptedMessage | PosthouseError
 
@@ -41,13 +45,13 @@ class Sender:
         database: Database,
         committer: GroupCommitter,
         *,
-        routed_channels: frozenset[str],
+        routes: Routes,
         strict_phones: bool,
         limits: SubmissionLimiter,
     ) -> None:
         self._database = database
         self._committer = committer
-        self._routed_channels = routed_channels
+        self._routes = routes
         self._strict_phones = strict_phones
         self._limits = limits
         self._in_flight: dict[tuple[str, str], _InFlight] = {}
@@ -76,6 +80,10 @@ class Sender:
             except PosthouseError as error:
                 answers[position] = error
                 continue
+            except Exception as error:  # noqa: BLE001 - the neighbours, and their keys, are not to suffer
+                _log.exception("check_failed")
+                answers[position] = PosthouseError(f"internal error: {type(error).__name__}")
+                continue
             if draft.request_id:
                 first = self._in_flight.get((caller, draft.request_id))
                 if first is not None:
@@ -95,7 +103,7 @@ class Sender:
 
     def _check(self, request: pb.SendMessageRequest, now: datetime) -> Draft:
         draft = check_send(request, now=now, strict_phones=self._strict_phones)
-        if draft.channel not in self._routed_channels:
+        if self._routes.find(draft.channel, draft.sender, draft.recipient) is None:
             raise no_route(draft.channel)
         return draft
 
@@ -196,7 +204,7 @@ def _may_repeat(item: Intake, refusal: PosthouseError | None) -> bool:
 def no_route(channel: str) -> PreconditionError:
     """Return the refusal of a channel that no provider is routed for."""
     return PreconditionError(
-        f"no provider is routed for channel {channel}",
+        f"no provider is routed for channel {channel} between these addresses",
         reason="NO_ROUTE",
         violations=[Violation("channel", f"no provider is routed for {channel}")],
     )

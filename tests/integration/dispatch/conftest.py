@@ -27,6 +27,7 @@ def impatient(settings: Settings, provider: ScriptedProvider, monkeypatch: pytes
     return settings.model_copy(
         update={
             "routes": "sms=scripted mms=scripted email=scripted",
+            "unknown_policy": "scripted=resend second=resend",
             "dispatch_retry_base": 0.05,
             "dispatch_retry_max": 0.2,
             "dispatch_max_attempts": 3,

@@ -13,8 +13,8 @@ from services.providers import registry
 from .house import RunningDispatcher
 from .scripted import ScriptedProvider
 
-# `Settings.routing` of two providers; the settings themselves have read theirs already.
-BOTH = {"sms": ["scripted", "second"]}
+# Routes of two providers.
+BOTH = "sms=scripted,second"
 
 
 class SecondProvider(ScriptedProvider):

@@ -146,7 +146,7 @@ async def test_an_open_breaker_leads_to_the_next(
     house: House, provider: Down, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second: SecondProvider = install(monkeypatch, provider)
-    running = await house.dispatch(routing=BOTH, breaker_cool_down=_COOL_DOWN)
+    running = await house.dispatch(routes=BOTH, breaker_cool_down=_COOL_DOWN)
     first = await house.send(*["first"] * 20)
     await _until_state(running, "scripted", _OPEN)
     later = await house.send(*["later"] * 5)
@@ -210,3 +210,29 @@ async def test_other_dispatchers_know_at_once_and_people_can_reset_it(house: Hou
     ]
     await client.close()
     await _until_sent(house, *ids)
+
+
+async def test_messages_expire_while_they_wait_for_a_breaker(house: House, provider: Down) -> None:
+    running = await house.dispatch(breaker_cool_down=_COOL_DOWN)
+    await house.send(*["first"] * 20)
+    await _until_state(running, "scripted", _OPEN)
+    tried = len(provider.sent)
+    short, long = await house.send("short", "long")
+
+    async def put_off() -> bool:
+        return bool(
+            await house.book.rows(
+                "SELECT 1 FROM outbox"
+                " WHERE due_time > now() + interval '10 s' AND %s::uuid = ANY(message_ids)",
+                short,
+            )
+        )
+
+    await eventually(put_off)
+    await house.book.rows("UPDATE messages SET expire_time = now() WHERE id = %s", short)
+    await house.book.rows("UPDATE outbox SET due_time = now() WHERE %s::uuid = ANY(message_ids)", short)
+    await house.until("failed", short)
+    assert await house.book.rows("SELECT message_id::text, reason FROM dead_letters") == [(short, "expired")]
+    assert await house.book.story(short) == ["accepted", "failed"]
+    assert await house.book.story(long) == ["accepted"]
+    assert len(provider.sent) == tried

@@ -93,6 +93,9 @@ async def test_inquiries_end_after_the_eighth(house: House, provider: ScriptedPr
     await house.until_outbox_is_empty()
     assert len(provider.asked) == 8
     assert await house.book.state(lost) == "unknown"
+    assert await house.book.value("SELECT detail FROM message_events WHERE type = 'held'") == (
+        "not settled by 8 inquiries"
+    )
 
 
 async def test_inquiries_of_different_age_are_counted_apart(house: House, provider: ScriptedProvider) -> None:
@@ -170,3 +173,20 @@ async def test_a_lookup_that_raises_has_not_answered(
     await house.until("sent", lost)
     assert calls == 2
     assert provider.attempts() == {"lost": 1}
+
+
+async def test_what_is_absent_is_held_where_the_policy_says_so(
+    house: House, provider: ScriptedProvider
+) -> None:
+    provider.scripts = {"lost": [Unknown("timeout")]}
+    provider.answers = {"lost": [Absent()]}
+    await house.dispatch(unknown_policy="scripted=resend scripted/sms=hold")
+    (lost,) = await house.send("lost")
+    await house.until("unknown", lost)
+    await house.until_outbox_is_empty()
+    assert await house.book.state(lost) == "unknown"
+    assert len(provider.asked) == len(provider.sent) == 1
+    assert await house.book.story(lost) == ["accepted", "sending", "unknown", "held"]
+    assert await house.book.rows("SELECT provider, detail FROM message_events WHERE type = 'held'") == [
+        ("scripted", "the provider has proved its absence; the policy of scripted for sms is to hold it")
+    ]

@@ -34,7 +34,7 @@ async def test_a_fault_of_the_provider_leads_to_the_next(
     fault = Rejected("20003", "credentials", provider_fault=True)
     provider.scripts = {"both": [fault], "one": [fault], "plain": [Rejected("21211")]}
     second.scripts = {"both": [fault]}
-    await house.dispatch(routing=BOTH)
+    await house.dispatch(routes=BOTH)
     one, both, plain = await house.send("one", "both", "plain")
     await house.until("sent", one)
     await house.until("failed", both, plain)
@@ -53,7 +53,7 @@ async def test_failures_in_a_row_lead_to_the_next_over_a_restart(
     house: House, provider: ScriptedProvider
 ) -> None:
     provider.scripts = {"busy": [Retryable("503")]}
-    settings = {"routing": BOTH, "dispatch_failover_after": 1}
+    settings = {"routes": BOTH, "dispatch_failover_after": 1}
     running = await house.dispatch(**settings, dispatch_retry_base=1.5, dispatch_retry_max=1.5)
     (busy,) = await house.send("busy")
     await house.until_true("SELECT count(*) = 1 FROM dispatch_attempts")
@@ -71,7 +71,7 @@ async def test_nothing_fails_over_while_its_outcome_is_unknown(
 ) -> None:
     provider.scripts = {"has it": [Unknown("timeout")], "lost": [Unknown("timeout")]}
     provider.answers = {"has it": [Found("P1")], "lost": [Absent()]}
-    await house.dispatch(routing=BOTH, dispatch_failover_after=1)
+    await house.dispatch(routes=BOTH, dispatch_failover_after=1)
     has_it, lost = await house.send("has it", "lost")
     await house.until("sent", has_it, lost)
     # The second one was never given it, need not be asked, and could not tell.
@@ -88,7 +88,7 @@ async def test_throttling_costs_no_attempt_and_leads_nowhere(
     house: House, provider: ScriptedProvider, second: SecondProvider
 ) -> None:
     provider.scripts = {"slow": [Retryable("429")] * 6 + [Accepted("P7")]}
-    await house.dispatch(routing=BOTH, dispatch_failover_after=1, dispatch_retry_max=0.06)
+    await house.dispatch(routes=BOTH, dispatch_failover_after=1, dispatch_retry_max=0.06)
     (slow,) = await house.send("slow")
     await house.until("sent", slow)
     assert [row[:2] for row in await house.book.rows(_ATTEMPTS, slow)] == [
@@ -100,7 +100,7 @@ async def test_throttling_costs_no_attempt_and_leads_nowhere(
 async def test_a_rate_is_kept_without_an_attempt_lost(
     house: House, provider: ScriptedProvider, second: SecondProvider
 ) -> None:
-    await house.dispatch(routing=BOTH, provider_rates="scripted=20")
+    await house.dispatch(routes=BOTH, provider_rates="scripted=20")
     ids = await house.send(*[f"{number}" for number in range(60)])
     await house.until("sent", *ids)
     took = await house.book.value(
@@ -121,3 +121,69 @@ async def test_no_more_than_the_concurrency_is_under_way(house: House, provider:
     await house.until("sent", *ids)
     assert max(len(batch) for batch in provider.batches) == 4
     assert len(provider.sent) == 10
+
+
+async def test_the_route_goes_by_the_recipient_the_sender_and_the_share(
+    house: House, second: SecondProvider
+) -> None:
+    second.scripts = {"uk": [Retryable("503")]}
+    await house.dispatch(
+        routes="sms=scripted sms[to=+44]=second,scripted sms[from=+15550001111]=scripted:3|second:1",
+        dispatch_failover_after=1,
+    )
+    (home,) = await house.send("home")
+    (abroad,) = await house.send("uk", recipient="+447911123456")
+    shared = await house.send(*[f"shared {n}" for n in range(100)], sender="+15550001111")
+    await house.until("sent", home, abroad, *shared)
+    assert await house.book.rows(_ATTEMPTS, home) == [(1, "scripted", "accepted", _FIRST)]
+    rule = "the route of sms[to=+44]"
+    assert await house.book.rows(_ATTEMPTS, abroad) == [
+        (1, "second", "retryable", f"position 1 of {rule}"),
+        (2, "scripted", "accepted", f"position 2 of {rule}; second failed 1 times"),
+    ]
+    rule = "position 1 of the route of sms[from=+15550001111], share"
+    shares = dict(
+        await house.book.rows(
+            "SELECT route_reason, count(*) FROM dispatch_attempts WHERE message_id = ANY(%s) GROUP BY 1",
+            shared,
+        )
+    )
+    assert set(shares) == {f"{rule} 3/4", f"{rule} 1/4"}
+    assert 50 < shares[f"{rule} 3/4"] < 95
+
+
+async def test_the_rate_of_a_sender_is_kept_and_others_are_not_held_up(
+    house: House, provider: ScriptedProvider
+) -> None:
+    await house.dispatch(sender_rates="+15550001111=10")
+    slow = await house.send(*[f"slow {n}" for n in range(25)], sender="+15550001111")
+    await house.send("fast")
+    await house.until("sent", *slow)
+    took = await house.book.value(
+        "SELECT extract(epoch FROM max(start_time) - min(start_time))::float8 FROM dispatch_attempts a"
+        " WHERE message_id = ANY(%s)",
+        slow,
+    )
+    assert took >= (25 - 10 - 1) / 10
+    assert provider.bodies.index("fast") <= 11
+    # Waiting has cost no attempt.
+    assert await house.book.value("SELECT count(*) FROM dispatch_attempts") == 26
+    await house.until_outbox_is_empty()
+
+
+async def test_what_is_urgent_stays_urgent_when_it_is_tried_again(
+    house: House, provider: ScriptedProvider
+) -> None:
+    provider.scripts = {"urgent": [Retryable("503"), Accepted("P2")], "other": [Retryable("503")]}
+    await house.dispatch(dispatch_retry_base=60.0, dispatch_retry_max=60.0)
+    (urgent,) = await house.send("urgent", priority="PRIORITY_HIGH")
+    (other,) = await house.send("other")
+    await house.until_true("SELECT count(*) = 2 FROM dispatch_attempts")
+    lanes = dict(
+        await house.book.rows(
+            "SELECT message_ids[1]::text, subject FROM outbox WHERE subject LIKE 'posthouse.dispatch.%%'"
+        )
+    )
+    assert lanes == {urgent: "posthouse.dispatch.sms.retry_high", other: "posthouse.dispatch.sms.retry"}
+    await house.book.rows("UPDATE outbox SET due_time = now() WHERE %s::uuid = ANY(message_ids)", urgent)
+    await house.until("sent", urgent)

@@ -130,12 +130,15 @@ class Book:
         assert len(claimed) == len(drafts)
         return claimed
 
-    async def settle(self, *settlements: Settlement, closing: Sequence[str] = ()) -> list[Settled]:
+    async def settle(
+        self, *settlements: Settlement, closing: Sequence[str] = (), owner: int = 1
+    ) -> list[Settled]:
         async with self._database.hot() as connection:
             return await settle(
                 connection,
                 settlements,
                 settled_outbox_ids=closing,
+                owner=owner,
                 event_outbox_id=new_id(),
                 republish_after=LATER,
             )

@@ -183,3 +183,11 @@ async def test_envelopes_close_without_settlements(book: Book) -> None:
     (message,) = await book.claimed(make_draft())
     assert await book.settle(closing=[message.outbox_id]) == []
     assert await _envelope_count(book, message) == 0
+
+
+async def test_an_envelope_that_another_has_taken_over_is_left_to_it(book: Book) -> None:
+    (message,) = await book.claimed(make_draft(), owner=1)
+    await book.rows("UPDATE outbox SET owner = 2 WHERE id = %s", message.outbox_id)
+    await book.settle(settlement_for(message, "sent"), closing=[message.outbox_id], owner=1)
+    assert await book.state(message.id) == "sent"
+    assert await book.value("SELECT owner FROM outbox WHERE id = %s", message.outbox_id) == 2

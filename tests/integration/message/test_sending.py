@@ -13,6 +13,8 @@ from posthouse.v1 import message_pb2
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.status import RemoteError
 from services.ledger.database import Database
+from services.ledger.drafts import Draft
+from services.message import sending
 from tests.integration.ledger.rows import CONTACT, OURS, Book, eventually
 
 from .conftest import StartProcess
@@ -216,4 +218,25 @@ async def test_without_postgresql_a_send_is_refused_and_its_key_stays_free(
 
     assert await eventually(answered) == [False]
     await eventually(lambda: answers_again(book))
+    assert await book.rows(_COUNTS) == [(2, 2, 2, 2)]
+
+
+async def test_a_fault_of_ours_in_one_check_leaves_its_neighbours_and_their_keys_alone(
+    stub: Any, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = sending.check_send
+
+    def faulty(request: pb.SendMessageRequest, **options: Any) -> Draft:
+        if request.body == "boom":
+            raise ZeroDivisionError
+        return check(request, **options)
+
+    monkeypatch.setattr(sending, "check_send", faulty)
+    batch = pb.SendMessagesRequest(requests=[_request("first"), _request("second", body="boom")])
+    async with asyncio.timeout(10):
+        results = (await stub.SendMessages(batch)).results
+        assert (results[0].message.replayed, results[1].error.reason) == (False, "INTERNAL")
+        monkeypatch.undo()
+        results = (await stub.SendMessages(batch)).results
+    assert [result.message.replayed for result in results] == [True, False]
     assert await book.rows(_COUNTS) == [(2, 2, 2, 2)]

@@ -36,9 +36,10 @@ async def _take(lanes: Lanes, times: int) -> list[str]:
 async def test_every_lane_has_its_share_while_all_are_full() -> None:
     lanes = _make()
     for lane in LANES:
-        _fill(lanes, lane, *[1] * 80)
-    assert Counter(await _take(lanes, 80)) == {
+        _fill(lanes, lane, *[1] * 90)
+    assert Counter(await _take(lanes, 90)) == {
         "high": 30,
+        "retry_high": 10,
         "normal": 20,
         "retry": 10,
         "low": 10,
@@ -47,7 +48,7 @@ async def test_every_lane_has_its_share_while_all_are_full() -> None:
 
 
 @pytest.mark.parametrize("turn", range(len(_TURNS)))
-@pytest.mark.parametrize("full", ["normal", "retry", "low", "inquiry"])
+@pytest.mark.parametrize("full", ["normal", "retry", "retry_high", "low", "inquiry"])
 async def test_high_waits_for_one_batch_of_another_lane_at_most(turn: int, full: str) -> None:
     lanes = _make()
     _fill(lanes, full, *[1] * 50)

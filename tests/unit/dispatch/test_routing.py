@@ -12,6 +12,7 @@ from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.history import NOTHING, History, history_of
 from services.dispatch.retry import RetryPolicy, settlement_of
 from services.dispatch.routing import Router
+from services.kit.routes import Routes
 from services.ledger.tries import Try
 from services.providers.base import Rejected, Retryable
 
@@ -28,7 +29,7 @@ class _Quick:
 
 def _router() -> Router:
     providers: Any = {name: _Quick() for name in _ROUTING["sms"]}
-    return Router(_ROUTING, providers, failover_after=2)
+    return Router(Routes.plain(_ROUTING), providers, failover_after=2)
 
 
 def _gate(**rates: float) -> Gate:
@@ -80,7 +81,7 @@ def test_the_next_of_the_route_has_a_go(history: History, provider: str, reason:
 
 def test_a_channel_without_a_route_has_no_provider() -> None:
     assert _router().choose(claimed(channel="voice")) is None
-    assert not _router().carries("voice")
+    assert not _router().carries(claimed(channel="voice"))
 
 
 def test_an_open_breaker_leads_to_the_next() -> None:
@@ -151,8 +152,8 @@ def test_a_fault_of_the_provider_is_no_end_while_another_is_left() -> None:
     plain = settlement_of(claimed(), Rejected("x"), route(), _POLICY, draw, history=NOTHING, has_other=True)
     assert plain.state == "failed"
     router = _router()
-    assert router.has_other("sms", _tried(("first", "rejected")), "second")
-    assert not router.has_other("sms", _tried(("first", "rejected"), ("third", "rejected")), "second")
+    assert router.has_other(claimed(), _tried(("first", "rejected")), "second")
+    assert not router.has_other(claimed(), _tried(("first", "rejected"), ("third", "rejected")), "second")
 
 
 def test_throttled_attempts_cost_nothing_and_end_all_the_same() -> None:

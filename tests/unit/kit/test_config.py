@@ -52,6 +52,8 @@ def test_the_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("POSTHOUSE_ROUTES", "sms"),
         ("POSTHOUSE_ROUTES", "sms="),
         ("POSTHOUSE_ROUTES", "=twilio"),
+        ("POSTHOUSE_UNKNOWN_POLICY", "twilio=perhaps"),
+        ("POSTHOUSE_SENDER_RATES", "+15551234567"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_one_line_that_names_it(

@@ -9,6 +9,7 @@ import pytest
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.rate_limit_clients import Client
 from services.kit.rate_limits import RateLimiter
+from services.kit.routes import Routes
 from services.kit.sliding_window import MemoryWindows
 from services.message import preview as module
 from services.message.preview import Previewer
@@ -39,7 +40,9 @@ def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def previewer(limits: SubmissionLimiter | None) -> Previewer:
-    return Previewer(NoLedger(), routing={"sms": ["a", "b"]}, strict_phones=False, limiter=limits)  # type: ignore[arg-type]
+    return Previewer(
+        NoLedger(), routes=Routes.plain({"sms": ["a", "b"]}), strict_phones=False, limiter=limits
+    )  # type: ignore[arg-type]
 
 
 def limits_of(requests: int) -> SubmissionLimiter:

@@ -1,0 +1,62 @@
+"""A sender's messages a second: who goes at once, and when the others come back."""
+
+import pytest
+
+from services.dispatch import sender_rates
+from services.dispatch.sender_rates import SenderRates
+
+from .test_breaker import Time
+
+A, B = "+15550001111", "+15550002222"
+
+
+def test_a_seconds_worth_goes_at_once_and_the_rest_one_after_the_other() -> None:
+    clock = Time()
+    rates = SenderRates({A: 2.0}, clock=clock)
+    assert [rates.hold(f"m{n}", A) for n in range(5)] == [0.0, 0.0, 0.5, 1.0, 1.5]
+    assert rates.hold("other", B) == 0.0
+    clock.now += 0.5
+    # Who comes anew is behind those that wait.
+    assert rates.hold("m5", A) == 1.5
+    assert rates.hold("m2", A) == 0.0
+    assert rates.hold("m3", A) == 0.5
+    clock.now += 0.5
+    assert rates.hold("m3", A) == 0.0
+    clock.now += 60.0
+    assert [rates.hold(f"n{n}", A) for n in range(3)] == [0.0, 0.0, 0.5]
+
+
+def test_a_star_holds_for_each_sender_that_is_not_named() -> None:
+    rates = SenderRates({A: 5.0, "*": 1.0}, clock=Time())
+    assert [rates.hold(f"{sender}{n}", sender) > 0 for sender in (A, B, "c") for n in range(2)] == [
+        *[False, False],
+        *[False, True],
+        *[False, True],
+    ]
+
+
+def test_no_wait_is_longer_than_five_minutes_and_its_turn_is_kept() -> None:
+    clock = Time()
+    rates = SenderRates({A: 1.0}, clock=clock)
+    waits = [rates.hold(f"m{n}", A) for n in range(1000)]
+    assert max(waits) == 300.0
+    clock.now += 300.0
+    assert rates.hold("m999", A) == 300.0
+    clock.now += 699.0
+    assert rates.hold("m999", A) == 0.0
+
+
+def test_an_unused_turn_is_given_back() -> None:
+    rates = SenderRates({A: 1.0}, clock=Time())
+    assert rates.hold("m1", A) == 0.0
+    rates.give_back(A)
+    assert rates.hold("m2", A) == 0.0
+    rates.give_back(B)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_rates, "_MOST_SLOTS", 100)
+    rates = SenderRates({A: 1.0}, clock=Time())
+    for number in range(1000):
+        rates.hold(f"m{number}", A)
+    assert len(rates._slots) <= 100
