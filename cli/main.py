@@ -1,5 +1,6 @@
 """The `posthouse` command."""
 
+import asyncio
 import importlib
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,28 @@ def migrate(
         typer.echo(f"posthouse: cannot migrate: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"The schema is at {revision}.")
+
+
+search = typer.Typer(help="Search of messages.", no_args_is_help=True)
+app.add_typer(search, name="search")
+
+
+@search.command()
+def rebuild(
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted rebuild has stopped")
+    ] = False,
+) -> None:
+    """Index every message of DATABASE_URL again, while search goes on."""
+    from services.conversation.rebuilding import rebuild_search  # noqa: PLC0415 - only this command needs it
+    from services.kit.errors import UnavailableError  # noqa: PLC0415 - the same
+
+    try:
+        count = asyncio.run(rebuild_search(load_settings(), resume=resume, report=typer.echo))
+    except UnavailableError as error:
+        typer.echo(f"posthouse: cannot rebuild search: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"Search knows {count:,} messages.")
 
 
 @app.command()

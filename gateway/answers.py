@@ -238,7 +238,7 @@ class SearchHit(_Shape):
 
 
 class SearchHits(_Shape):
-    """One page, best first."""
+    """One page, newest first."""
 
     hits: list[SearchHit]
     next_page_token: str | None
@@ -252,7 +252,10 @@ class Stats(_Shape):
     messages_by_type: dict[str, int]
     active_conversation_count: int
     delivery_rate: float
-    mean_response_seconds: float
+    mean_response_seconds: float = Field(description="From our message to the contact's next one.")
+    median_response_seconds: float
+    mean_answer_seconds: float = Field(description="From a contact's message to our next one.")
+    median_answer_seconds: float
 
 
 class PhoneConversation(_Shape):

@@ -30,7 +30,7 @@ class ConversationRoutes:
         add = routes.add_api_route
         one = documented(answers.Conversation, "The conversation.")
         add("/search", self.search, methods=["POST"], summary="Search the text of messages",
-            responses=documented(answers.SearchHits, "One page, best first."))  # fmt: skip
+            responses=documented(answers.SearchHits, "One page, newest first."))  # fmt: skip
         add("/stats", self.stats, methods=["GET"], summary="Count messages and delivery rates",
             responses=documented(answers.Stats, "The counts."))  # fmt: skip
         add("", self.list_conversations, methods=["GET"], summary="List conversations, newest activity first",
@@ -60,6 +60,7 @@ class ConversationRoutes:
         workflow_id: str = "",
         unread_only: bool = False,
         include_archived: bool = False,
+        archived_only: bool = False,
         since: _Since = None,
         until: _Until = None,
         text: Annotated[str, Query(description="Only with a message that matches these words.")] = "",
@@ -79,6 +80,7 @@ class ConversationRoutes:
                 workflow_id=workflow_id,
                 unread_only=unread_only,
                 include_archived=include_archived,
+                archived_only=archived_only,
                 since_time=requests.timestamp(since),
                 until_time=requests.timestamp(until),
                 text=text,
@@ -120,7 +122,7 @@ class ConversationRoutes:
         )
 
     async def search(self, request: Request, body: schemas.SearchRequest) -> Response:
-        """Return one page of messages whose text matches, best first."""
+        """Return one page of messages whose text matches, newest first."""
         response = await call(
             self._conversation.SearchMessages,
             pb.SearchMessagesRequest(
@@ -128,6 +130,8 @@ class ConversationRoutes:
                 page_size=body.page_size,
                 page_token=body.page_token or "",
                 conversation_id=body.conversation_id or "",
+                participant=body.participant or "",
+                tenant_id=body.tenant_id or "",
             ),
             request,
         )

@@ -194,6 +194,9 @@ def stats(response: conversation_pb.GetConversationStatsResponse) -> Json:
         "active_conversation_count": response.active_conversation_count,
         "delivery_rate": response.delivery_rate,
         "mean_response_seconds": response.mean_response_seconds,
+        "median_response_seconds": response.median_response_seconds,
+        "mean_answer_seconds": response.mean_answer_seconds,
+        "median_answer_seconds": response.median_answer_seconds,
     }
 
 

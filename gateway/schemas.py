@@ -161,6 +161,8 @@ class SearchRequest(_Shape):
 
     query: str = Field(description='Words, "a phrase", pre* for a prefix, -not.', examples=["hello"])
     conversation_id: str | None = Field(None, description="Only in this conversation.")
+    participant: str | None = Field(None, description="Only with this phone number or address, in any form.")
+    tenant_id: str | None = Field(None, description="Only of this tenant.")
     page_size: Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)] = 0
     page_token: str | None = None
 

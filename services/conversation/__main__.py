@@ -1,13 +1,14 @@
 """Wires ConversationService and runs it as a process of its own."""
 
 import asyncio
-import contextlib
 
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation.feed import EventFeed
+from services.conversation.indexer import SearchIndexer
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watching import Watchers, WatchLimits
 from services.kit.bus import Bus, BusConfig
+from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
@@ -28,6 +29,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         pool_size=settings.database_pool_size,
         timeout=settings.database_timeout,
         name="conversation",
+        replica=settings.database_replica_url,
     )
     bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-conversation"))
     feed = EventFeed(bus, database, ring=settings.watch_buffer, backlog=settings.watch_backlog)
@@ -46,13 +48,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     await bus.start()
     await server.start()
     _log.info("conversation_listening", address=server.address)
-    watch = asyncio.create_task(monitor.run(), name="health")
+    tasks = [asyncio.create_task(monitor.run(), name="health")]
+    if settings.search_share:
+        indexer = SearchIndexer(database, share=settings.search_share)
+        tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
     try:
         await stop.wait()
     finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        await cancel_all(tasks)
         feed.end_watchers()
         await server.stop()
         await feed.close()

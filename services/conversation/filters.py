@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from posthouse.v1 import conversation_service_pb2 as pb
 from services.conversation.fields import read_label, read_participant, read_time
+from services.conversation.search_query import Term, read_query
 from services.kit.enum_names import FAMILY
-from services.kit.errors import InvalidRequestError, NotImplementedYetError
+from services.kit.errors import InvalidRequestError
 from services.ledger.tables import conversations
 
 
@@ -26,6 +27,8 @@ class ConversationFilter:
     include_archived: bool = False
     since_time: datetime | None = None
     until_time: datetime | None = None
+    terms: tuple[Term, ...] = ()
+    archived_only: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -33,7 +36,7 @@ class ConversationFilter:
         return astuple(self)
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions on `conversations`."""
+        """Return the conditions on `conversations`, but for that of the text."""
         table = conversations.c
         found: list[sa.ColumnElement[bool]] = []
         if self.participant:
@@ -47,7 +50,9 @@ class ConversationFilter:
         found += [column == word for column, word in words.items() if word]
         if self.unread_only:
             found.append(table.inbound_count > table.read_count)
-        if not self.include_archived:
+        if self.archived_only:
+            found.append(table.archive_time.is_not(None))
+        elif not self.include_archived:
             found.append(table.archive_time.is_(None))
         if self.since_time is not None:
             found.append(table.last_message_time >= self.since_time)
@@ -67,8 +72,6 @@ def has_participant(address: str) -> sa.ColumnElement[bool]:
 
 def read_filter(request: pb.ListConversationsRequest) -> ConversationFilter:
     """Return the filter of a request, or raise InvalidRequestError naming the field."""
-    if request.text:
-        raise NotImplementedYetError("filtering conversations by text is not implemented yet")
     return ConversationFilter(
         participant=read_participant("participant", request.participant).canonical
         if request.participant
@@ -81,6 +84,8 @@ def read_filter(request: pb.ListConversationsRequest) -> ConversationFilter:
         include_archived=request.include_archived,
         since_time=read_time("since_time", request.since_time) if request.HasField("since_time") else None,
         until_time=read_time("until_time", request.until_time) if request.HasField("until_time") else None,
+        terms=tuple(read_query("text", request.text)) if request.text else (),
+        archived_only=request.archived_only,
     )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_pb2, message_pb2
 from services.conversation.filters import ConversationFilter, has_participant
+from services.conversation.search import having_text
 from services.kit.enum_names import FAMILY
 from services.kit.errors import NotFoundError
 from services.kit.page_tokens import Position
@@ -103,11 +104,11 @@ async def list_conversations(
     The order is that of conversations_last_message. Participant, tenant and workflow type have their
     own indexes; the other conditions are checked along the way.
     """
+    conditions = narrowed.conditions()
+    if narrowed.terms:
+        conditions.append(await having_text(connection, narrowed.terms))
     statement = (
-        sa.select(*CONVERSATION_COLUMNS)
-        .where(*narrowed.conditions())
-        .order_by(*_NEWEST_ACTIVITY)
-        .limit(limit + 1)
+        sa.select(*CONVERSATION_COLUMNS).where(*conditions).order_by(*_NEWEST_ACTIVITY).limit(limit + 1)
     )
     if after is not None:
         statement = statement.where(_beyond(conversations.c.last_message_time, conversations.c.id, after))

@@ -10,11 +10,12 @@ from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation import lookup, queries, updates
 from services.conversation.fields import read_participants
 from services.conversation.filters import read_family, read_filter
+from services.conversation.search import read_search, search_messages
+from services.conversation.statistics import Statistics, read_window
 from services.conversation.watching import Watchers
-from services.kit.errors import NotImplementedYetError
 from services.kit.ids import parse_id
 from services.kit.page_tokens import read_token, write_token
-from services.kit.paging import page_size
+from services.kit.paging import decode_token, encode_token, page_size
 from services.ledger.database import Database
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,6 +27,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     def __init__(self, database: Database, watchers: Watchers) -> None:
         self._database = database
         self._watchers = watchers
+        self._statistics = Statistics(database)
 
     async def GetConversation(
         self, request: pb.GetConversationRequest, _context: _Context
@@ -112,16 +114,24 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         return pb.UpdateConversationResponse(conversation=conversation)
 
     async def SearchMessages(
-        self, _request: pb.SearchMessagesRequest, _context: _Context
+        self, request: pb.SearchMessagesRequest, _context: _Context
     ) -> pb.SearchMessagesResponse:
-        """Refuse: search is not there yet."""
-        raise NotImplementedYetError("searching messages is not implemented yet")
+        """Return one page of messages that match a query, newest first."""
+        asked = read_search(request)
+        filter_key = ["search", request.query, *asked[1:]]
+        position = decode_token(request.page_token, filter_key)
+        before = None if position is None else parse_id("page_token", str(position[0]))
+        size = page_size(request.page_size)
+        async with self._database.read() as connection:
+            hits, last = await search_messages(connection, asked, before=before, limit=size)
+        token = encode_token(filter_key, [last]) if last else ""
+        return pb.SearchMessagesResponse(hits=hits, next_page_token=token)
 
     async def GetConversationStats(
-        self, _request: pb.GetConversationStatsRequest, _context: _Context
+        self, request: pb.GetConversationStatsRequest, _context: _Context
     ) -> pb.GetConversationStatsResponse:
-        """Refuse: counts are not there yet."""
-        raise NotImplementedYetError("conversation statistics are not implemented yet")
+        """Count messages and response times, of one conversation or of all."""
+        return await self._statistics.get(read_window(request))
 
     def WatchEvents(
         self, request: pb.WatchEventsRequest, _context: _Context

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         validation_alias=_world("DATABASE_URL"),
         description="PostgreSQL that holds the ledger.",
     )
+    database_replica_url: str | None = Field(
+        default=None,
+        validation_alias=_world("DATABASE_REPLICA_URL"),
+        description="Replica of it that ConversationService reads from; default DATABASE_URL.",
+    )
     nats_url: str = Field(
         default="nats://127.0.0.1:4222",
         validation_alias=_world("NATS_URL"),
@@ -126,6 +131,12 @@ class Settings(BaseSettings):
         default=2_592_000.0,
         ge=86_400,
         description="Seconds news of a provider is known as a repeat; at least a day.",
+    )
+    search_share: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Share of its time a conversation process may spend on indexing for search; 0: none.",
     )
     strict_phone_numbers: bool = Field(
         default=False, description="Refuse numbers that are possible but not assigned to any range."

@@ -65,3 +65,9 @@ WATCH_REORDERED = Counter(
     "event_watch_reordered_total",
     "Events taken from the ledger since a later one of their message came first.",
 )
+SEARCH_LAG = Gauge(
+    "search_lag_seconds", "Seconds between the newest message and the newest that search knows of."
+)
+SEARCH_INDEXED = Counter(
+    "search_indexed_total", "Messages indexed for search, by the pass that did it.", ["by"]
+)

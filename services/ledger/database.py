@@ -6,6 +6,7 @@ a batch. Everything else goes through SQLAlchemy. See docs/decisions/0002-hot-pa
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
@@ -13,7 +14,7 @@ import psycopg_pool
 import sqlalchemy as sa
 import sqlalchemy.exc
 from psycopg.rows import TupleRow
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.kit.errors import UnavailableError
 from services.kit.logs import get_logger
@@ -30,6 +31,9 @@ HOT_POOL_SIZE = 6
 _HOT_PLANNING = "-c enable_seqscan=off -c enable_bitmapscan=off -c random_page_cost=1.1"
 
 _RETRY_AFTER = 1.0
+
+# Seconds for which reads stay with the primary after the replica did not answer.
+_REPLICA_PAUSE = 5.0
 
 
 @contextlib.contextmanager
@@ -51,9 +55,14 @@ def translate_errors() -> Iterator[None]:
 
 
 class Database:
-    """The ledger's PostgreSQL. `start` never waits for the server; calls fail until it answers."""
+    """The ledger's PostgreSQL. `start` never waits for the server; calls fail until it answers.
 
-    def __init__(self, dsn: str, *, pool_size: int, timeout: float, name: str) -> None:
+    With a `replica`, reads go there, and to `dsn` while the replica does not answer.
+    """
+
+    def __init__(
+        self, dsn: str, *, pool_size: int, timeout: float, name: str, replica: str | None = None
+    ) -> None:
         milliseconds = int(timeout * 1000)
         options = {
             "application_name": f"posthouse-{name}",
@@ -63,15 +72,21 @@ class Database:
             "keepalives_interval": 5,
             "keepalives_count": 3,
         }
-        self._engine = create_async_engine(
-            sa.make_url(dsn).set(drivername="postgresql+psycopg"),
-            pool_size=max(1, pool_size - HOT_POOL_SIZE),
-            max_overflow=0,
-            pool_timeout=timeout,
-            pool_pre_ping=True,
-            connect_args=options,
-        )
+
+        def engine(url: str) -> AsyncEngine:
+            return create_async_engine(
+                sa.make_url(url).set(drivername="postgresql+psycopg"),
+                pool_size=max(1, pool_size - HOT_POOL_SIZE),
+                max_overflow=0,
+                pool_timeout=timeout,
+                pool_pre_ping=True,
+                connect_args=options,
+            )
+
+        self._engine = engine(dsn)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._replica = None if replica is None else engine(replica)
+        self._replica_away_until = 0.0
         self._hot = psycopg_pool.AsyncConnectionPool(
             dsn,
             min_size=1,
@@ -97,10 +112,25 @@ class Database:
         """Close every connection."""
         await self._hot.close(timeout=2.0)
         await self._engine.dispose()
+        if self._replica is not None:
+            await self._replica.dispose()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection on which every statement stands alone."""
+        """Yield a connection on which every statement stands alone; of the replica if there is one.
+
+        What was written a moment ago may not be there yet.
+        """
+        with translate_errors():
+            connection = await self._connect_replica() or await self._autocommit.connect()
+            try:
+                yield connection
+            finally:
+                await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def read_primary(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection like that of `read`, never of the replica."""
         with translate_errors():
             async with self._autocommit.connect() as connection:
                 yield connection
@@ -126,6 +156,18 @@ class Database:
 
     async def ping(self) -> bool:
         """Tell whether the server answers."""
-        async with asyncio.timeout(2), self.read() as connection:
+        async with asyncio.timeout(2), self.read_primary() as connection:
             await connection.execute(sa.text("SELECT 1"))
         return True
+
+    async def _connect_replica(self) -> AsyncConnection | None:
+        """Return a connection to the replica, or None where there is none that answers."""
+        if self._replica is None or time.monotonic() < self._replica_away_until:
+            return None
+        try:
+            return await self._replica.execution_options(isolation_level="AUTOCOMMIT").connect()
+        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+            # A host that does not even refuse costs each try its timeout: no try for a while.
+            self._replica_away_until = time.monotonic() + _REPLICA_PAUSE
+            _log.warning("replica_unavailable", error=type(error).__name__)
+            return None

@@ -8,7 +8,7 @@ that updates stay heap-only.
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TSVECTOR, UUID
 
 metadata = sa.MetaData()
 
@@ -264,3 +264,35 @@ consent_events = sa.Table(
         postgresql_where=sa.text("change = 'overridden'"),
     ),
 )
+
+# What search looks at, one row per message; written by the conversation processes alone, and derived:
+# `posthouse search rebuild` makes all of it again.
+message_search = sa.Table(
+    "message_search",
+    metadata,
+    _uuid("message_id", primary_key=True),
+    _uuid("conversation_id"),
+    # Folded words of addresses, tenant, subject and body, then their stems where the language is known.
+    sa.Column("vector", TSVECTOR, nullable=False),
+    sa.Index("message_search_conversation", "conversation_id", "message_id"),
+    # A search reads the whole pending list: it must stay short.
+    sa.Index(
+        "message_search_vector",
+        "vector",
+        postgresql_using="gin",
+        postgresql_with={"gin_pending_list_limit": 512},
+    ),
+)
+
+# How far each pass over `messages` has come; the row is also the lock of the process that works on it.
+search_progress = sa.Table(
+    "search_progress",
+    metadata,
+    # newest, late or rebuild
+    sa.Column("name", sa.Text, primary_key=True),
+    # Id of the last message that was looked at.
+    _uuid("position"),
+)
+
+# Conversations whose tenant or language has changed since their messages were indexed; a trigger adds them.
+search_stale = sa.Table("search_stale", metadata, _uuid("conversation_id", primary_key=True))

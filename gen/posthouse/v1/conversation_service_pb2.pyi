@@ -40,7 +40,7 @@ class LookupConversationResponse(_message.Message):
     def __init__(self, conversations: _Optional[_Iterable[_Union[_conversation_pb2.Conversation, _Mapping]]] = ...) -> None: ...
 
 class ListConversationsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "participant", "channel_family", "tenant_id", "workflow_type", "workflow_id", "unread_only", "include_archived", "since_time", "until_time", "text")
+    __slots__ = ("page_size", "page_token", "participant", "channel_family", "tenant_id", "workflow_type", "workflow_id", "unread_only", "include_archived", "since_time", "until_time", "text", "archived_only")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class ListConversationsRequest(_message.Message):
     SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
     UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_ONLY_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     participant: str
@@ -65,7 +66,8 @@ class ListConversationsRequest(_message.Message):
     since_time: _timestamp_pb2.Timestamp
     until_time: _timestamp_pb2.Timestamp
     text: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., participant: _Optional[str] = ..., channel_family: _Optional[_Union[_conversation_pb2.ChannelFamily, str]] = ..., tenant_id: _Optional[str] = ..., workflow_type: _Optional[str] = ..., workflow_id: _Optional[str] = ..., unread_only: _Optional[bool] = ..., include_archived: _Optional[bool] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
+    archived_only: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., participant: _Optional[str] = ..., channel_family: _Optional[_Union[_conversation_pb2.ChannelFamily, str]] = ..., tenant_id: _Optional[str] = ..., workflow_type: _Optional[str] = ..., workflow_id: _Optional[str] = ..., unread_only: _Optional[bool] = ..., include_archived: _Optional[bool] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., text: _Optional[str] = ..., archived_only: _Optional[bool] = ...) -> None: ...
 
 class ListConversationsResponse(_message.Message):
     __slots__ = ("conversations", "next_page_token")
@@ -94,16 +96,20 @@ class ListConversationMessagesResponse(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[_message_pb2.Message, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SearchMessagesRequest(_message.Message):
-    __slots__ = ("query", "page_size", "page_token", "conversation_id")
+    __slots__ = ("query", "page_size", "page_token", "conversation_id", "participant", "tenant_id")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     query: str
     page_size: int
     page_token: str
     conversation_id: str
-    def __init__(self, query: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., conversation_id: _Optional[str] = ...) -> None: ...
+    participant: str
+    tenant_id: str
+    def __init__(self, query: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., conversation_id: _Optional[str] = ..., participant: _Optional[str] = ..., tenant_id: _Optional[str] = ...) -> None: ...
 
 class SearchMessagesResponse(_message.Message):
     __slots__ = ("hits", "next_page_token")
@@ -184,7 +190,7 @@ class GetConversationStatsRequest(_message.Message):
     def __init__(self, conversation_id: _Optional[str] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetConversationStatsResponse(_message.Message):
-    __slots__ = ("messages_by_direction", "messages_by_state", "messages_by_channel", "active_conversation_count", "delivery_rate", "mean_response_seconds")
+    __slots__ = ("messages_by_direction", "messages_by_state", "messages_by_channel", "active_conversation_count", "delivery_rate", "mean_response_seconds", "mean_answer_seconds", "median_response_seconds", "median_answer_seconds")
     class MessagesByDirectionEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -212,13 +218,19 @@ class GetConversationStatsResponse(_message.Message):
     ACTIVE_CONVERSATION_COUNT_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_RATE_FIELD_NUMBER: _ClassVar[int]
     MEAN_RESPONSE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_ANSWER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_RESPONSE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_ANSWER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     messages_by_direction: _containers.ScalarMap[str, int]
     messages_by_state: _containers.ScalarMap[str, int]
     messages_by_channel: _containers.ScalarMap[str, int]
     active_conversation_count: int
     delivery_rate: float
     mean_response_seconds: float
-    def __init__(self, messages_by_direction: _Optional[_Mapping[str, int]] = ..., messages_by_state: _Optional[_Mapping[str, int]] = ..., messages_by_channel: _Optional[_Mapping[str, int]] = ..., active_conversation_count: _Optional[int] = ..., delivery_rate: _Optional[float] = ..., mean_response_seconds: _Optional[float] = ...) -> None: ...
+    mean_answer_seconds: float
+    median_response_seconds: float
+    median_answer_seconds: float
+    def __init__(self, messages_by_direction: _Optional[_Mapping[str, int]] = ..., messages_by_state: _Optional[_Mapping[str, int]] = ..., messages_by_channel: _Optional[_Mapping[str, int]] = ..., active_conversation_count: _Optional[int] = ..., delivery_rate: _Optional[float] = ..., mean_response_seconds: _Optional[float] = ..., mean_answer_seconds: _Optional[float] = ..., median_response_seconds: _Optional[float] = ..., median_answer_seconds: _Optional[float] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
     __slots__ = ("conversation_id", "participant", "after_event_id", "max_batch_size")

@@ -125,7 +125,7 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Searches the text of messages.
+        """Searches the subjects, bodies, addresses and tenants of messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class ConversationServiceStub:
     ListConversationMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationMessagesRequest, _conversation_service_pb2.ListConversationMessagesResponse]
     """Lists the messages of one conversation, newest first."""
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]
-    """Searches the text of messages."""
+    """Searches the subjects, bodies, addresses and tenants of messages."""
     MarkConversationRead: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkConversationReadRequest, _conversation_service_pb2.MarkConversationReadResponse]
     """Moves the read mark of a conversation forward."""
     ArchiveConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ArchiveConversationRequest, _conversation_service_pb2.ArchiveConversationResponse]
@@ -70,7 +70,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     ListConversationMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationMessagesRequest, _conversation_service_pb2.ListConversationMessagesResponse]  # type: ignore[assignment]
     """Lists the messages of one conversation, newest first."""
     SearchMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Searches the text of messages."""
+    """Searches the subjects, bodies, addresses and tenants of messages."""
     MarkConversationRead: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkConversationReadRequest, _conversation_service_pb2.MarkConversationReadResponse]  # type: ignore[assignment]
     """Moves the read mark of a conversation forward."""
     ArchiveConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ArchiveConversationRequest, _conversation_service_pb2.ArchiveConversationResponse]  # type: ignore[assignment]
@@ -125,7 +125,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.SearchMessagesResponse, _abc.Awaitable[_conversation_service_pb2.SearchMessagesResponse]]:
-        """Searches the text of messages."""
+        """Searches the subjects, bodies, addresses and tenants of messages."""
 
     @_abc_1.abstractmethod
     def MarkConversationRead(

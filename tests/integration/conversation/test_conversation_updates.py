@@ -140,14 +140,3 @@ async def test_update_of_nothing(stub: Any, refusal: Callable[[Any], Any]) -> No
     )
     error = await refusal(stub.UpdateConversation(request))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND")
-
-
-async def test_what_is_not_there_yet_says_so(stub: Any, refusal: Callable[[Any], Any]) -> None:
-    calls = [
-        stub.SearchMessages(pb.SearchMessagesRequest(query="hello")),
-        stub.GetConversationStats(pb.GetConversationStatsRequest()),
-        stub.ListConversations(pb.ListConversationsRequest(text="hello")),
-    ]
-    for call in calls:
-        error = await refusal(call)
-        assert (error.code, error.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
