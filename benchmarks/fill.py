@@ -4,10 +4,11 @@ Everything follows from the seed: two runs make the same texts, times and states
 """
 
 import argparse
+import itertools
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -17,6 +18,9 @@ from services.ledger.threading import conversation_id, conversation_key
 # Texts are of these words, the first ones far more often: word n has a share of about 1/n.
 _WORDS = 20_000
 _TEXT_LENGTH = (4, 24)
+# So many texts are made; messages take one of them each.
+_TEXTS = 100_000
+_SYLLABLES = ("ba", "co", "di", "fu", "ge", "hi", "jo", "ku", "la", "me", "ni", "po", "qua", "ri", "so", "tu")
 _TENANTS = 200
 _OURS = 20
 _BATCH = 50_000
@@ -38,11 +42,6 @@ SELECT m.conversation_id, 'sms', min(least(m.sender, m.recipient)), min(greatest
   'tenant-' || abs(hashtext(m.conversation_id::text)) % %(tenants)s
 FROM messages m LEFT JOIN conversations c ON c.id = m.conversation_id WHERE c.id IS NULL GROUP BY 1
 """
-_EVENTS = """
-INSERT INTO message_events (message_id, sequence, type, create_time)
-SELECT id, 1, CASE direction WHEN 'inbound' THEN 'received' ELSE 'accepted' END, create_time FROM messages
-WHERE id = ANY(%(ids)s)
-"""
 # The words of these texts are their own folded form, so that PostgreSQL can make the search rows by itself.
 _SEARCH = """
 INSERT INTO message_search (message_id, conversation_id, vector)
@@ -57,7 +56,10 @@ INSERT INTO search_progress (name, position) SELECT name, max(id::text)::uuid
 FROM messages, (VALUES ('newest'), ('late')) AS passes (name) GROUP BY name
 ON CONFLICT (name) DO UPDATE SET position = excluded.position
 """
-_VECTOR_INDEX = "CREATE INDEX message_search_vector ON message_search USING gin (vector) WITH (gin_pending_list_limit = 512)"
+_VECTOR_INDEX = (
+    "CREATE INDEX message_search_vector ON message_search USING gin (vector)"
+    " WITH (gin_pending_list_limit = 512)"
+)
 
 
 def fill(url: str, *, messages: int, conversations: int, search: bool = True, seed: int = 1) -> None:
@@ -69,7 +71,7 @@ def fill(url: str, *, messages: int, conversations: int, search: bool = True, se
         )
         chance = random.Random(seed)  # noqa: S311 - no secrets
         pairs = [_pair(number) for number in range(conversations)]
-        texts = _Texts(chance)
+        texts = _make_texts(chance)
         first = datetime.now(UTC) - timedelta(days=90)
         step = timedelta(days=90) / messages
         for begun in range(0, messages, _BATCH):
@@ -91,53 +93,22 @@ def fill(url: str, *, messages: int, conversations: int, search: bool = True, se
         _say("vacuumed", start)
 
 
-class _Texts:
-    """Texts of words whose frequencies are like those of a language."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-        self._words = [_word(number) for number in range(_WORDS)]
-        total, self._weights = 0.0, []
-        for number in range(_WORDS):
-            total += 1 / (number + 2)
-            self._weights.append(total)
-
-    def __next__(self) -> str:
-        length = self._chance.randint(*_TEXT_LENGTH)
-        return " ".join(self._chance.choices(self._words, cum_weights=self._weights, k=length))
-
-    def __iter__(self) -> Iterator[str]:
-        return self
+def _make_texts(chance: random.Random) -> list[str]:
+    """Return texts of words whose frequencies are like those of a language."""
+    words = [word(rank) for rank in range(_WORDS)]
+    weights = list(itertools.accumulate(1 / (rank + 2) for rank in range(_WORDS)))
+    return [
+        " ".join(chance.choices(words, cum_weights=weights, k=chance.randint(*_TEXT_LENGTH)))
+        for _ in range(_TEXTS)
+    ]
 
 
 def word(rank: int) -> str:
-    """Return the word of a rank: 0 is in every other text, 1,000 in one of a hundred or so."""
-    return _word(rank)
-
-
-def _word(number: int) -> str:
-    syllables = (
-        "ba",
-        "co",
-        "di",
-        "fu",
-        "ge",
-        "hi",
-        "jo",
-        "ku",
-        "la",
-        "me",
-        "ni",
-        "po",
-        "qua",
-        "ri",
-        "so",
-        "tu",
-    )
-    parts = [syllables[number % 16]]
-    while number >= 16:
-        number //= 16
-        parts.append(syllables[number % 16])
+    """Return the word of a rank: that of 0 is in most texts, that of 1,000 in one of a thousand or so."""
+    parts = [_SYLLABLES[rank % 16]]
+    while rank >= 16:
+        rank //= 16
+        parts.append(_SYLLABLES[rank % 16])
     return "".join(parts) + "n"
 
 
@@ -150,7 +121,7 @@ def _line(
     number: int,
     moment: datetime,
     pairs: Sequence[tuple[str, str, str]],
-    texts: _Texts,
+    texts: Sequence[str],
     chance: random.Random,
 ) -> str:
     # Some conversations have many messages, most few; every one has at least one.
@@ -162,19 +133,21 @@ def _line(
     )
     direction = "inbound" if inbound else "outbound"
     events = 1 if inbound else 4
+    text = texts[int(chance.random() * _TEXTS)]
     time_text = moment.isoformat()
-    return (
-        f"{_id(moment, chance)}\t{thread}\tsms\t{direction}\t{state}\t{sender}\t{recipient}\t{next(texts)}\tnormal\t"
-        f"{0 if inbound else 1}\t{'\\N' if inbound else 'gsm7'}\t{time_text}\t{time_text}\t{time_text}\t{events}\t{events}\t"
-        f"{0 if inbound else 1}\n"
-    )
+    cells = (
+        _id(moment, chance), thread, "sms", direction, state, sender, recipient, text, "normal",
+        0 if inbound else 1, r"\N" if inbound else "gsm7", time_text, time_text, time_text, events, events,
+        0 if inbound else 1,
+    )  # fmt: skip
+    return "\t".join(map(str, cells)) + "\n"
 
 
 def _id(moment: datetime, chance: random.Random) -> str:
     """Return a UUIDv7 of a moment."""
-    milliseconds = f"{int(moment.timestamp() * 1000):012x}"
-    noise = f"{chance.getrandbits(72):018x}"
-    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{noise[:3]}-{0x8000 | int(noise[3:7], 16) & 0x3FFF:04x}-{noise[6:18]}"
+    digits = f"{int(moment.timestamp() * 1000):012x}7{chance.getrandbits(76):019x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def _say(what: str, start: float) -> None:

@@ -199,7 +199,7 @@ class EventFeed:
     async def _lookup(self, missing: Sequence[EventKey]) -> dict[EventKey, event_pb.Event]:
         """Return events the log has not given yet; none while the ledger does not answer."""
         with contextlib.suppress(UnavailableError, TimeoutError):
-            async with asyncio.timeout(_LOOKUP), self._database.read() as connection:
+            async with asyncio.timeout(_LOOKUP), self._database.read_primary() as connection:
                 return await load_events(connection, missing)
         return {}
 
