@@ -39,7 +39,7 @@ INSERT INTO conversations (
 SELECT m.conversation_id, 'sms', min(least(m.sender, m.recipient)), min(greatest(m.sender, m.recipient)),
   min(m.create_time), max(m.create_time), max(m.id::text)::uuid, count(*),
   count(*) FILTER (WHERE m.direction = 'inbound'), (count(*) FILTER (WHERE m.direction = 'inbound')) / 2,
-  'tenant-' || abs(hashtext(m.conversation_id::text)) % %(tenants)s
+  'tenant-' || abs(hashtext(m.conversation_id::text)) %% %(tenants)s
 FROM messages m LEFT JOIN conversations c ON c.id = m.conversation_id WHERE c.id IS NULL GROUP BY 1
 """
 # The words of these texts are their own folded form, so that PostgreSQL can make the search rows by itself.
