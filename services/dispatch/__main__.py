@@ -6,7 +6,6 @@ import time
 
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
 from services.dispatch.admission import Gate
-from services.dispatch.breaker import BreakerPolicy
 from services.dispatch.breakers import Breakers
 from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.inquiry import Inquirer
@@ -22,6 +21,7 @@ from services.dispatch.servicer import DispatchServicer
 from services.dispatch.settling import Settler
 from services.dispatch.simulator_control import SimulatorControl
 from services.dispatch.worker import Dispatcher
+from services.kit.breaker import BreakerPolicy
 from services.kit.bus import Bus, BusConfig
 from services.kit.config import Settings, load_settings
 from services.kit.fault_points import FaultPoints

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from services.dispatch.breaker import CLOSED, OPEN
 from services.dispatch.breakers import Breakers
 from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.sender_rates import SenderRates
+from services.kit.breaker import CLOSED, OPEN
 
 # Seconds until a breaker that tries its provider out, with all its probes under way, is asked again.
 _PROBING_WAIT: Final = 1.0

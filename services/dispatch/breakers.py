@@ -9,8 +9,8 @@ from typing import Final, NoReturn
 from google.protobuf.message import DecodeError
 
 from posthouse.v1 import event_pb2 as event_pb
-from services.dispatch.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerPolicy
 from services.kit import enum_names, metrics
+from services.kit.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerPolicy
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.ids import new_id
 from services.kit.logs import get_logger

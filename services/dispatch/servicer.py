@@ -8,11 +8,11 @@ import grpc
 from posthouse.v1 import dispatch_pb2
 from posthouse.v1 import dispatch_service_pb2 as pb
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
-from services.dispatch.breaker import OPEN
 from services.dispatch.breakers import Breakers
 from services.dispatch.intervening import Intervener
 from services.dispatch.simulator_control import SimulatorControl
 from services.kit import enum_names
+from services.kit.breaker import OPEN
 from services.kit.errors import InvalidRequestError, NotFoundError, Violation
 from services.kit.ids import parse_id
 from services.kit.page_tokens import Position, read_token, write_token

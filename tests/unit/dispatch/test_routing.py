@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from services.dispatch.admission import Admission, Gate
-from services.dispatch.breaker import BreakerPolicy
 from services.dispatch.breakers import Breakers
 from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.history import NOTHING, History, history_of
 from services.dispatch.retry import RetryPolicy, settlement_of
 from services.dispatch.routing import Router
+from services.kit.breaker import BreakerPolicy
 from services.kit.routes import Routes
 from services.ledger.tries import Try
 from services.providers.base import Rejected, Retryable

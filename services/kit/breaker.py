@@ -1,4 +1,4 @@
-"""The circuit breaker of one provider and channel: a state machine over outcomes, with an injected clock."""
+"""A circuit breaker: a state machine over outcomes of calls, with an injected clock."""
 
 from collections import deque
 from collections.abc import Callable

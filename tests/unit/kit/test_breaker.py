@@ -1,6 +1,6 @@
 """A breaker opens on failures, tries again after its cool-down, and does not flap."""
 
-from services.dispatch.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerPolicy
+from services.kit.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerPolicy
 
 _POLICY = BreakerPolicy(
     consecutive_failures=3, failure_rate=0.5, minimum_sample=10, window=30.0, cool_down=10.0, probes=5
