@@ -5,6 +5,7 @@ import asyncio
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation.feed import EventFeed
 from services.conversation.indexer import SearchIndexer
+from services.conversation.learning import learning
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watching import Watchers, WatchLimits
 from services.kit.bus import Bus, BusConfig
@@ -45,6 +46,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     servicer = ConversationServicer(database, watchers)
     pb_grpc.add_ConversationServiceServicer_to_server(servicer, server.server)
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
+    await database.start()
     await bus.start()
     await server.start()
     _log.info("conversation_listening", address=server.address)
@@ -53,7 +55,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         indexer = SearchIndexer(database, share=settings.search_share)
         tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
     try:
-        await stop.wait()
+        async with learning(settings, database, bus):
+            await stop.wait()
     finally:
         await cancel_all(tasks)
         feed.end_watchers()

@@ -46,6 +46,8 @@ _EVERYWHERE: Final = """
 
 NEUTRAL: Final = frozenset(_EVERYWHERE.split())
 
+LANGUAGES: Final = frozenset(_WORDS)
+
 # Language by word.
 SEEDS: Final = {word: language for language, words in _WORDS.items() for word in words.split()}
 

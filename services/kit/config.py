@@ -340,6 +340,26 @@ class Settings(BaseSettings):
         validation_alias=_world("TWILIO_PHONE_NUMBER"),
         description="Number that POST /sms/send sends from.",
     )
+    phone_region: str = Field(
+        default="US",
+        pattern="^[A-Z]{2}$",
+        description="Country (ISO 3166) of numbers without country code that conversations are looked up by.",
+    )
+    monitor_api_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        validation_alias=_world("MONITOR_API_URL"),
+        description="Collections Monitor that knows whose number is which tenant's; unset: none is asked.",
+    )
+    monitor_timeout: float = Field(
+        default=5.0, gt=0, le=60, description="Seconds a request to the monitor may take."
+    )
+    monitor_reconcile_interval: float = Field(
+        default=300.0,
+        ge=0.05,
+        le=86_400,
+        description="Seconds until an unknown number is asked about again; doubles each time, up to a day.",
+    )
     sendgrid_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=_world("SENDGRID_API_KEY"),

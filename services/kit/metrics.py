@@ -71,3 +71,14 @@ SEARCH_LAG = Gauge(
 SEARCH_INDEXED = Counter(
     "search_indexed_total", "Messages indexed for search, by the pass that did it.", ["by"]
 )
+LANGUAGES_DETECTED = Counter("languages_detected_total", "Inbound messages by language.", ["language"])
+LANGUAGE_CHANGES = Counter("language_changes_total", "Changes of a conversation's language.", ["language"])
+TENANT_LOOKUPS = Counter(
+    "tenant_lookups_total", "Lookups of numbers: known, unknown, ambiguous or failed.", ["result"]
+)
+TENANT_RECONCILIATIONS = Counter(
+    "tenant_reconciliations_total", "Conversations linked to a tenant who was unknown when they were stored."
+)
+TENANT_PUSHES = Counter(
+    "tenant_language_pushes_total", "Language preferences written into the monitor.", ["result"]
+)

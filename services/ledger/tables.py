@@ -40,7 +40,10 @@ conversations = sa.Table(
     sa.Column("workflow_type", sa.Text),
     sa.Column("workflow_id", sa.Text),
     sa.Column("tenant_id", sa.Text),
+    # en, es or pt; how sure that is, from 0 to 1; and the time of the message that showed it.
     sa.Column("language", sa.Text),
+    sa.Column("language_confidence", sa.Double),
+    _time("language_time", nullable=True),
     sa.Column("metadata", JSONB),
     sa.Index("conversations_last_message", sa.text("last_message_time DESC"), sa.text("id DESC")),
     sa.Index("conversations_participant_a", "participant_a", "participant_b"),
@@ -98,6 +101,9 @@ messages = sa.Table(
     sa.Column("provider_message_id", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
+    # Inbound: null until it has been looked at; then a confidence of 0 means that nobody could tell.
+    sa.Column("language", sa.Text),
+    sa.Column("language_confidence", sa.Double),
     sa.Index("messages_conversation", "conversation_id", sa.text("message_time DESC"), sa.text("id DESC")),
     # A message is updated three times on its way: a page has room for a second version of each row.
     postgresql_with={"fillfactor": "45"},
@@ -296,3 +302,83 @@ search_progress = sa.Table(
 
 # Conversations whose tenant or language has changed since their messages were indexed; a trigger adds them.
 search_stale = sa.Table("search_stale", metadata, _uuid("conversation_id", primary_key=True))
+
+# What changed about a conversation that nobody asked for: rows are only ever added.
+conversation_events = sa.Table(
+    "conversation_events",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("conversation_id"),
+    # language_changed or tenant_linked
+    sa.Column("type", sa.Text, nullable=False),
+    _time("create_time", nullable=False),
+    sa.Column("old_value", sa.Text),
+    sa.Column("new_value", sa.Text),
+    sa.Column("confidence", sa.Double),
+    # message, tenant or monitor
+    sa.Column("source", sa.Text, nullable=False),
+    # The message that showed it.
+    _uuid("message_id", nullable=True),
+    sa.Index("conversation_events_conversation", "conversation_id", "id"),
+)
+
+# People as the tenant register knows them, and the language that follows them everywhere.
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("language", sa.Text),
+    sa.Column("language_confidence", sa.Double),
+    _time("language_time", nullable=True),
+    # The preference in the register, as it was last read or written.
+    sa.Column("preference", sa.Text),
+    # When to write ours there; null: nothing to write.
+    _time("push_time", nullable=True),
+    sa.Column("push_count", sa.Integer, nullable=False, server_default="0"),
+    _time("create_time", nullable=False),
+    sa.Index("tenants_push", "push_time", postgresql_where=sa.text("push_time IS NOT NULL")),
+)
+
+# The numbers of contacts, whose tenants are asked for.
+contacts = sa.Table(
+    "contacts",
+    metadata,
+    sa.Column("address", sa.Text, primary_key=True),
+    # As it was received first; null when the same.
+    sa.Column("address_original", sa.Text),
+    sa.Column("tenant_id", sa.Text),
+    # The tenant's most recently used number is the one with the newest message.
+    _time("last_message_time", nullable=False),
+    # When to ask (again); null: known, nothing to ask.
+    _time("lookup_time", nullable=True),
+    # Until when somebody is asking.
+    _time("lease_time", nullable=True),
+    # The last answer, and how many in a row were failures, or said that nobody has the number.
+    _time("check_time", nullable=True),
+    sa.Column("failure_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("miss_count", sa.Integer, nullable=False, server_default="0"),
+    _time("create_time", nullable=False),
+    sa.Index("contacts_lookup", "lookup_time", postgresql_where=sa.text("lookup_time IS NOT NULL")),
+    sa.Index(
+        "contacts_tenant",
+        "tenant_id",
+        sa.text("last_message_time DESC"),
+        postgresql_where=sa.text("tenant_id IS NOT NULL"),
+    ),
+    postgresql_with={"fillfactor": "80"},
+)
+
+# Which number was whose, and when; rows are only ever added, and ended once.
+tenant_numbers = sa.Table(
+    "tenant_numbers",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    _time("start_time", nullable=False),
+    _time("end_time", nullable=True),
+    sa.Index("tenant_numbers_tenant", "tenant_id"),
+    # A number is one tenant's at a time.
+    sa.Index("tenant_numbers_current", "address", unique=True, postgresql_where=sa.text("end_time IS NULL")),
+)

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.dispatch.governor import Governor, RetryBudget, TokenBucket
-
-from .test_breaker import Time
+from tests.unit.kit.test_breaker import Time
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 100)), max_size=50))

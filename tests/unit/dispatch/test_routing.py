@@ -15,9 +15,9 @@ from services.kit.breaker import BreakerPolicy
 from services.kit.routes import Routes
 from services.ledger.tries import Try
 from services.providers.base import Rejected, Retryable
+from tests.unit.kit.test_breaker import Time
 
 from .samples import claimed, route
-from .test_breaker import Time
 
 _ROUTING = {"sms": ["first", "second", "third"]}
 _POLICY = RetryPolicy(max_attempts=3, base=1.0, longest=60.0)

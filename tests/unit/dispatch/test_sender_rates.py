@@ -4,8 +4,7 @@ import pytest
 
 from services.dispatch import sender_rates
 from services.dispatch.sender_rates import SenderRates
-
-from .test_breaker import Time
+from tests.unit.kit.test_breaker import Time
 
 A, B = "+15550001111", "+15550002222"
 
