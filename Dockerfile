@@ -35,5 +35,6 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
     CMD ["posthouse", "health"]
 
 ENTRYPOINT ["posthouse"]
-# By itself the image runs everything, PostgreSQL and NATS included.
+# By itself the image runs everything, PostgreSQL and NATS included. It binds to all addresses, and so starts only
+# with authentication: docker run -e POSTHOUSE_API_KEY_SECRET=… (see docs/authentication.md).
 CMD ["up"]

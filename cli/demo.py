@@ -66,16 +66,19 @@ class _Progress:
 class Demo:
     """Sends one message per channel and follows them to the contact's replies."""
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float, api_key: str = "") -> None:
         self._url = url.rstrip("/")
         self._timeout = timeout
+        self._headers = {"X-API-Key": api_key} if api_key else {}
         self._console = Console(highlight=False)
         self._progress = _Progress()
 
     def run(self) -> int:
         """Return 0 once everything is delivered and answered, 1 when it is not in time."""
         try:
-            with httpx2.Client(base_url=f"{self._url}/api/v1", timeout=5.0, trust_env=False) as client:
+            with httpx2.Client(
+                base_url=f"{self._url}/api/v1", timeout=5.0, trust_env=False, headers=self._headers
+            ) as client:
                 self._await_ready(client)
                 self._console.print(f"[bold]Sending through {escape(self._url)}[/]", soft_wrap=True)
                 for message in _MESSAGES:

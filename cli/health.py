@@ -4,9 +4,12 @@ import http.client
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
 
 from cli import ports
 from services.kit.config import Settings
+from services.kit.rate_limit_clients import GATEWAY_TOKEN
+from services.kit.tls import channel_credentials, channel_options
 
 _TIMEOUT = 2.0
 
@@ -26,23 +29,37 @@ def is_healthy(process: str, settings: Settings) -> bool:
         raise ValueError(f"{process!r} is none of gateway, {', '.join(_SERVICES)}")
     service, offset = _SERVICES[process]
     target = ports.join(ports.reachable(settings.host), settings.grpc_port + offset)
-    with grpc.insecure_channel(target) as channel:
+    with _open(target, settings) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service=service)
-            response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT)
+            response = health_pb2_grpc.HealthStub(channel).Check(
+                request, timeout=_TIMEOUT, metadata=tuple(_own(settings.gateway_token).items())
+            )
         except grpc.RpcError:
             return False
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def gateway_is_ready(settings: Settings) -> bool:
-    """Tell whether the gateway takes traffic."""
+def gateway_is_ready(settings: Settings, token: SecretStr | None = None) -> bool:
+    """Tell whether the gateway takes traffic; `token` is its own, when it is not in the settings."""
     host = ports.reachable(settings.host)
     connection = http.client.HTTPConnection(host, settings.http_port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", "/ready")
+        connection.request("GET", "/ready", headers=_own(token or settings.gateway_token))
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
+
+
+def _open(target: str, settings: Settings) -> grpc.Channel:
+    credentials = channel_credentials(settings)
+    if credentials is None:
+        return grpc.insecure_channel(target)
+    return grpc.secure_channel(target, credentials, options=channel_options(settings))
+
+
+def _own(token: SecretStr | None) -> dict[str, str]:
+    """Return what lets us in where health is closed to strangers."""
+    return {GATEWAY_TOKEN: token.get_secret_value()} if token else {}

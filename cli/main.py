@@ -2,12 +2,15 @@
 
 import asyncio
 import importlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from services.kit.config import load_settings
+from cli import keys
+from services.kit.config import WrongSettingError, load_settings
+from services.kit.exposure import check_exposure
 from services.kit.process import run_process
 
 app = typer.Typer(
@@ -17,6 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+app.add_typer(keys.app, name="keys")
 
 
 @app.command()
@@ -46,6 +52,10 @@ def up(
 
     options = {"data_dir": data_dir, "http_port": http_port, "grpc_port": grpc_port, "host": host}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
+    try:
+        check_exposure(settings)
+    except WrongSettingError as error:
+        sys.exit(f"posthouse: wrong setting {error}")
     raise typer.Exit(Stack(settings, nats_port=nats_port).run())
 
 
@@ -123,13 +133,18 @@ def demo(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up")] = 30.0,
+    api_key: Annotated[
+        str,
+        typer.Option(envvar="POSTHOUSE_API_KEY", help="Key with the scopes send and read"),
+    ] = "",
 ) -> None:
     """Send an SMS, an MMS and an e-mail through a running stack and print what unfolds."""
     from cli.datadir import DataDir  # noqa: PLC0415 - only this command needs it
     from cli.demo import Demo, running_url  # noqa: PLC0415 - the same
 
     settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
-    raise typer.Exit(Demo(url or running_url(DataDir(settings.data_dir), settings), timeout=timeout).run())
+    place = url or running_url(DataDir(settings.data_dir), settings)
+    raise typer.Exit(Demo(place, timeout=timeout, api_key=api_key).run())
 
 
 @app.command()

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from cli import ports
 from cli.console import StackConsole
 from cli.datadir import DataDir, DataDirError, StackState, start_time
@@ -42,6 +44,7 @@ class Stack:
 
     def __init__(self, settings: Settings, *, nats_port: int = 0, program: list[str] | None = None) -> None:
         self._settings = settings
+        self._gateway_token = settings.gateway_token or SecretStr(secrets.token_urlsafe(32))
         self._nats_port = nats_port
         # -P: a folder named `services` where the command is called must not hide the package.
         self._program = program or [sys.executable, "-P", "-m", "cli.main"]
@@ -174,8 +177,6 @@ class Stack:
             "POSTHOUSE_SIMULATOR_PATH": str(self._data.path / "simulator.db"),
             "POSTHOUSE_WEBHOOK_BASE_URL": self._base_url(),
         }
-        if settings.gateway_token is None:
-            defaults["POSTHOUSE_GATEWAY_TOKEN"] = secrets.token_urlsafe(32)
         if self._offers_bulk():
             defaults["POSTHOUSE_RATE_LIMIT_BULK"] = _BULK
         if settings.simulator_secret is None:
@@ -189,6 +190,7 @@ class Stack:
         return {
             **os.environ,
             **own,
+            "POSTHOUSE_GATEWAY_TOKEN": self._gateway_token.get_secret_value(),
             "DATABASE_URL": self._database_url,
             "NATS_URL": self._nats_url,
             "POSTHOUSE_DATA_DIR": str(self._data.path),
@@ -201,7 +203,7 @@ class Stack:
     def _await_gateway(self, stop: StopSignals) -> bool:
         deadline = time.monotonic() + _READY_TIMEOUT
         while time.monotonic() < deadline:
-            if gateway_is_ready(self._settings):
+            if gateway_is_ready(self._settings, self._gateway_token):
                 return True
             self._supervisor.watch()
             stop.pause(0.05)
@@ -254,7 +256,8 @@ class Stack:
         """Tell whether a key for bulk sends is there to try: only where nobody else can reach it."""
         settings = self._settings
         local = settings.host in ("127.0.0.1", "::1", "localhost")
-        return settings.rate_limit_enabled and local and "rate_limit_bulk" not in settings.model_fields_set
+        free = local and not settings.authenticates
+        return settings.rate_limit_enabled and free and "rate_limit_bulk" not in settings.model_fields_set
 
     def _rows(self) -> list[tuple[str, str, str]]:
         settings = self._settings

@@ -10,16 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 import uvicorn
 
 from gateway.app import Wiring, build_app
+from gateway.callers import Callers
 from gateway.coalesce import Coalescer, Limits
 from gateway.health import serving
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
 from services.kit.client import open_channel
-from services.kit.config import Settings, load_settings
+from services.kit.config import Settings, WrongSettingError, load_settings
+from services.kit.exposure import check_exposure
 from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
-from services.kit.rate_limit_clients import Clients
+from services.kit.rate_limit_clients import GATEWAY_TOKEN, Clients
 from services.kit.rate_limits import RateLimiter
 
 _log = get_logger(__name__)
@@ -41,18 +43,23 @@ class _Server(uvicorn.Server):
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve HTTP until `stop` is set, then finish what is in flight; raises OSError when it cannot listen."""
+    check_exposure(settings)
+    token = settings.gateway_token.get_secret_value() if settings.gateway_token else ""
+    if settings.authenticates and not token:
+        raise WrongSettingError("POSTHOUSE_GATEWAY_TOKEN: must be set, the same in all processes")
     listener = _listen(settings.host, settings.http_port)
     channels = [
-        open_channel(target, max_message_bytes=settings.grpc_max_message_bytes)
+        open_channel(target, max_message_bytes=settings.grpc_max_message_bytes, settings=settings)
         for target in (settings.message_target, settings.conversation_target, settings.dispatch_target)
     ]
     message, conversation, dispatch = channels
     backends = Backends.over(message, conversation, dispatch)
+    own = ((GATEWAY_TOKEN, token),) if token else ()
     monitor = HealthMonitor(
         {
-            "message": serving(message, "posthouse.v1.MessageService"),
-            "conversation": serving(conversation, "posthouse.v1.ConversationService"),
-            "dispatch": serving(dispatch, "posthouse.v1.DispatchService"),
+            "message": serving(message, "posthouse.v1.MessageService", own),
+            "conversation": serving(conversation, "posthouse.v1.ConversationService", own),
+            "dispatch": serving(dispatch, "posthouse.v1.DispatchService", own),
         },
         _report,
     )
@@ -62,6 +69,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     draining = asyncio.Event()
     limiter = RateLimiter.build(settings)
+    clients = Clients.build(settings)
     app = build_app(
         Wiring(
             backends=backends,
@@ -71,7 +79,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             version=_version(),
             max_body_bytes=settings.http_max_body_bytes,
             phone_number=settings.twilio_phone_number,
-            rate_limits=_rate_limits(settings, limiter),
+            rate_limits=_rate_limits(settings, limiter, clients, token),
+            callers=Callers(
+                backends.auth if settings.authenticates else None,
+                open_endpoints=settings.open_endpoints.split(),
+                clients=clients,
+                gateway_token=token,
+            ),
         )
     )
     server = _Server(
@@ -106,15 +120,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             await limiter.close()
 
 
-def _rate_limits(settings: Settings, limiter: RateLimiter | None) -> RateLimits:
-    token = settings.gateway_token.get_secret_value() if settings.gateway_token else ""
+def _rate_limits(settings: Settings, limiter: RateLimiter | None, clients: Clients, token: str) -> RateLimits:
     if limiter is not None and not token:
         _log.warning(
             "gateway_token_not_set", effect="the services limit all callers of this gateway together"
         )
-    return RateLimits(
-        limiter, Clients.build(settings), requests=settings.rate_limit_requests, gateway_token=token
-    )
+    return RateLimits(limiter, clients, requests=settings.rate_limit_requests, gateway_token=token)
 
 
 async def _drain(stop: asyncio.Event, draining: asyncio.Event, server: uvicorn.Server, grace: float) -> None:

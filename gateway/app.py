@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway import openapi, problems, send
+from gateway.callers import Callers
 from gateway.coalesce import Coalescer
 from gateway.conversations import ConversationRoutes
 from gateway.dispatch import DispatchRoutes
@@ -44,6 +45,7 @@ class Wiring:
     max_body_bytes: int
     phone_number: str | None = None
     rate_limits: RateLimits = field(default_factory=RateLimits)
+    callers: Callers = field(default_factory=Callers)
 
 
 def build_app(wiring: Wiring) -> ASGIApp:
@@ -83,6 +85,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
         max_body_bytes=wiring.max_body_bytes,
         rate_limits=wiring.rate_limits,
         endpoints=Endpoints(direct, found),
+        callers=wiring.callers,
     )
 
 

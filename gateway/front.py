@@ -8,8 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import identity, problems
+from gateway.callers import Callers
 from gateway.rate_limits import Endpoints, RateLimits
 from services.kit import metrics
+from services.kit.errors import PosthouseError
 from services.kit.logs import get_logger
 
 if TYPE_CHECKING:
@@ -36,12 +38,14 @@ class Front:
         max_body_bytes: int,
         rate_limits: RateLimits,
         endpoints: Endpoints,
+        callers: Callers | None = None,
     ) -> None:
         self._app = app
         self._direct = dict(direct)
         self._max_body_bytes = max_body_bytes
         self._rate_limits = rate_limits
         self._endpoints = endpoints
+        self._callers = callers or Callers()
         self._timers: dict[tuple[str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,13 +56,12 @@ class Front:
         exchange = _Exchange(scope, receive, send, self._max_body_bytes)
         direct = self._direct.get((scope["method"], scope["path"]))
         try:
-            admission = await self._rate_limits.admit(scope, self._endpoints)
-            exchange.headers += admission.headers
-            if admission.problem is None:
+            problem = await self._admit(scope, exchange)
+            if problem is None:
                 exchange.check_length()
                 await (direct or self._app)(scope, exchange.receive, exchange.send)
             else:
-                await exchange.fail(admission.problem)
+                await exchange.fail(problem)
         except HTTPException as error:
             await exchange.fail(problems.from_http(error))
         except Exception:  # noqa: BLE001 - the last line of defence of a request
@@ -66,6 +69,20 @@ class Front:
             await exchange.fail(problems.internal())
         route = scope["path"] if direct else getattr(scope.get("route"), "path", "unmatched")
         self._count(route, exchange)
+
+    async def _admit(self, scope: Scope, exchange: "_Exchange") -> problems.Problem | None:
+        """Return why a request may not come in, before anything of its body is read."""
+        refusal, caller_id = None, ""
+        try:
+            caller_id = await self._callers.check(scope)
+        except PosthouseError as error:
+            refusal = problems.from_error(error)
+        # Strangers are limited by their address, whatever credentials they try.
+        admission = await self._rate_limits.admit(
+            scope, self._endpoints, caller_id, stranger=refusal is not None
+        )
+        exchange.headers += admission.headers
+        return admission.problem or refusal
 
     def _count(self, route: str, exchange: "_Exchange") -> None:
         timer = self._timers.get((route, exchange.status))

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import answers, render
+from gateway.identity import Metadata
 from gateway.routing import documented, router
 from services.kit.health import Check, HealthMonitor
 
@@ -53,12 +54,13 @@ class HealthRoutes:
         return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-def serving(channel: grpc.aio.Channel, service: str) -> Check:
-    """Return a check that asks a service's own health service."""
+def serving(channel: grpc.aio.Channel, service: str, metadata: Metadata = ()) -> Check:
+    """Return a check that asks a service's own health service, which may be closed to strangers."""
     stub = health_pb2_grpc.HealthStub(channel)
 
     async def check() -> bool:
-        response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
+        request = health_pb2.HealthCheckRequest(service=service)
+        response = await stub.Check(request, timeout=2, metadata=metadata)
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     return check

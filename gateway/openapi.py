@@ -23,6 +23,11 @@ _PROBLEM = {
     "content": {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 
+_SCHEMES = {
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or a JWT."},
+}
+
 
 def install(app: FastAPI, by_hand: Mapping[str, Mapping[str, Any]]) -> None:
     """Give the application its document and its page; `by_hand` has path items FastAPI does not know."""
@@ -60,5 +65,8 @@ def _document(app: FastAPI, by_hand: Mapping[str, Mapping[str, Any]]) -> dict[st
             for operation in item.values():
                 operation["responses"].pop("422", None)
                 operation["responses"].setdefault("default", _PROBLEM)
+        document["components"]["securitySchemes"] = _SCHEMES
+        # The empty one stands for installations that know no callers.
+        document["security"] = [{}, *({name: []} for name in _SCHEMES)]
         app.openapi_schema = document
     return app.openapi_schema

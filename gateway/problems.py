@@ -58,6 +58,7 @@ _RETRIED = frozenset({429, 503})
 _MOST_ERRORS = 50
 _LONGEST_FIELD = 200
 _SERVER_FAULT = 500
+_NO_CREDENTIAL = 401
 
 # Names of the contract's fields where JSON has another word.
 _REST_NAMES = {
@@ -103,6 +104,8 @@ class Problem:
 
     def headers(self) -> dict[str, str]:
         """Return the headers that go with the problem; Retry-After is in whole seconds, at least 1."""
+        if self.status == _NO_CREDENTIAL:
+            return {"www-authenticate": "Bearer"}
         if self.retry_after is None and self.status not in _RETRIED:
             return {}
         return {"retry-after": str(max(1, math.ceil(self.retry_after or 0)))}

@@ -77,12 +77,17 @@ class RateLimits:
         self._requests = requests
         self._token = gateway_token
 
-    async def admit(self, scope: Scope, endpoints: Endpoints) -> Admission:
-        """Count a request, and note in its scope who calls and what the services are to be told of it."""
-        client = self._identify(scope)
+    async def admit(
+        self, scope: Scope, endpoints: Endpoints, caller_id: str = "", *, stranger: bool = False
+    ) -> Admission:
+        """Count a request, and note in its scope who calls and what the services are to be told of it.
+
+        `caller_id` is that of an authenticated caller. A stranger was refused, and counts by its address.
+        """
+        client = self._identify(scope, caller_id, stranger=stranger)
         if self._limiter is None or scope["path"].startswith(_EXEMPT):
             return Admission([])
-        endpoint = endpoints.of(scope)
+        endpoint = _UNMATCHED if stranger else endpoints.of(scope)
         quota = Quota(
             "request",
             f"{client.key} {scope['method']} {endpoint}" if endpoint is not _UNMATCHED else client.key,
@@ -93,7 +98,7 @@ class RateLimits:
         problem = None if had else problems.from_error(self._limiter.refusal(verdict))
         return Admission(headers, problem, endpoint)
 
-    def _identify(self, scope: Scope) -> Client:
+    def _identify(self, scope: Scope, caller_id: str, *, stranger: bool) -> Client:
         given = [
             (name.decode("ascii"), value.decode("latin-1"))
             for name, value in scope["headers"]
@@ -110,7 +115,7 @@ class RateLimits:
                 (GATEWAY_TOKEN, self._token),
                 (GATEWAY_ADDRESS, address),
             )
-        return self._clients.identify(credential(given), address)
+        return self._clients.identify("" if stranger else credential(given), address, caller_id)
 
 
 def _headers(verdict: Verdict, period: int, policy: bytes) -> Headers:

@@ -7,11 +7,17 @@ import grpc
 from starlette.requests import Request
 
 from gateway.identity import Metadata, call_metadata
-from posthouse.v1 import conversation_service_pb2_grpc, dispatch_service_pb2_grpc, message_service_pb2_grpc
+from posthouse.v1 import (
+    auth_service_pb2_grpc,
+    conversation_service_pb2_grpc,
+    dispatch_service_pb2_grpc,
+    message_service_pb2_grpc,
+)
 from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
 from services.kit.status import from_rpc_error
 
 if TYPE_CHECKING:
+    from posthouse.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
     from posthouse.v1.conversation_service_pb2_grpc import ConversationServiceAsyncStub
     from posthouse.v1.dispatch_service_pb2_grpc import DispatchServiceAsyncStub
     from posthouse.v1.message_service_pb2_grpc import MessageServiceAsyncStub
@@ -29,11 +35,13 @@ _NO_ANSWER = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """The three services as the gateway calls them."""
+    """The services as the gateway calls them."""
 
     message: "MessageServiceAsyncStub"
     conversation: "ConversationServiceAsyncStub"
     dispatch: "DispatchServiceAsyncStub"
+    # In the process of MessageService.
+    auth: "AuthServiceAsyncStub"
 
     @classmethod
     def over(
@@ -44,6 +52,7 @@ class Backends:
             message_service_pb2_grpc.MessageServiceStub(message),
             conversation_service_pb2_grpc.ConversationServiceStub(conversation),
             dispatch_service_pb2_grpc.DispatchServiceStub(dispatch),
+            auth_service_pb2_grpc.AuthServiceStub(message),
         )
 
 

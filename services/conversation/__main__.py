@@ -8,6 +8,7 @@ from services.conversation.indexer import SearchIndexer
 from services.conversation.learning import learning
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watching import Watchers, WatchLimits
+from services.kit.authentication import Authenticator
 from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
@@ -18,6 +19,7 @@ from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
+from services.ledger.api_keys import ApiKeyStore
 from services.ledger.database import Database
 
 _log = get_logger(__name__)
@@ -42,6 +44,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         "posthouse.v1.ConversationService",
         interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
         streams=settings.watch_streams,
+        authenticator=Authenticator.build(settings, ApiKeyStore(database)),
     )
     servicer = ConversationServicer(database, watchers)
     pb_grpc.add_ConversationServiceServicer_to_server(servicer, server.server)

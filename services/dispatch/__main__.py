@@ -21,6 +21,7 @@ from services.dispatch.servicer import DispatchServicer
 from services.dispatch.settling import Settler
 from services.dispatch.simulator_control import SimulatorControl
 from services.dispatch.worker import Dispatcher
+from services.kit.authentication import Authenticator
 from services.kit.breaker import BreakerPolicy
 from services.kit.bus import Bus, BusConfig
 from services.kit.config import Settings, load_settings
@@ -34,6 +35,7 @@ from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
 from services.kit.unknown_policy import parse_unknown_policy
+from services.ledger.api_keys import ApiKeyStore
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.providers.registry import build_providers, check_routing
@@ -96,6 +98,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         settings.grpc_port + 2,
         "posthouse.v1.DispatchService",
         interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
+        authenticator=Authenticator.build(settings, ApiKeyStore(database)),
     )
     pb_grpc.add_DispatchServiceServicer_to_server(
         DispatchServicer(

@@ -2,18 +2,25 @@
 
 import grpc
 
+from services.kit.config import Settings
+from services.kit.tls import channel_credentials, channel_options
 
-def open_channel(target: str, *, max_message_bytes: int = 32 * 1024 * 1024) -> grpc.aio.Channel:
-    """Return a channel that reconnects within a second and notices a dead peer."""
-    return grpc.aio.insecure_channel(
-        target,
-        options=[
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-        ],
-    )
+
+def open_channel(
+    target: str, *, max_message_bytes: int = 32 * 1024 * 1024, settings: Settings | None = None
+) -> grpc.aio.Channel:
+    """Return a channel that reconnects within a second and notices a dead peer; TLS is as `settings` say."""
+    credentials = channel_credentials(settings) if settings else None
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+    ]
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    assert settings is not None  # noqa: S101 - the credentials came from them
+    return grpc.aio.secure_channel(target, credentials, options=[*options, *channel_options(settings)])

@@ -56,6 +56,13 @@ def _checked_bulk_limits(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _checked_endpoints(text: str) -> str:
+    unknown = set(text.split()) - {"health", "reflection", "docs", "metrics"}
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))} is none of health, reflection, docs, metrics")
+    return text
+
+
 class Settings(BaseSettings):
     """Every setting, with a default that works on a laptop. The README's table lists them."""
 
@@ -288,6 +295,44 @@ class Settings(BaseSettings):
         description="What the gateway proves itself to the services with. `posthouse up` makes one.",
     )
 
+    api_key_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description=(
+            "Key of the digests of API keys, 32 characters or more; setting it turns authentication on."
+        ),
+    )
+    jwt_issuer: str | None = Field(
+        default=None, description="Issuer whose JWTs are taken; setting it turns authentication on."
+    )
+    jwt_audience: str | None = Field(default=None, description="Audience that JWTs must name.")
+    jwt_secret: SecretStr | None = Field(
+        default=None, min_length=32, description="Key of JWTs signed with HS256, 32 characters or more."
+    )
+    jwt_keys: str | None = Field(
+        default=None, description="JWKS of JWTs signed with RS256 or EdDSA: a file or an https address."
+    )
+    jwt_scopes_claim: str = Field(
+        default="scope", min_length=1, description="Claim of JWTs that lists the scopes."
+    )
+    open_endpoints: Annotated[str, AfterValidator(_checked_endpoints)] = Field(
+        default="health reflection docs metrics",
+        description="What needs no credential where others do: any of health, reflection, docs, metrics.",
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="Certificate chain of the gRPC servers in PEM; turns TLS on."
+    )
+    tls_key: Path | None = Field(default=None, description="Private key of that certificate in PEM.")
+    tls_ca: Path | None = Field(
+        default=None, description="Authorities in PEM that clients, and with mTLS servers, trust."
+    )
+    tls_client_certificates: bool = Field(
+        default=False, description="mTLS: servers ask clients for a certificate of that authority."
+    )
+    tls_server_name: str | None = Field(
+        default=None, description="Name in the servers' certificate, where it is not that of their address."
+    )
+
     simulator_secret: SecretStr | None = Field(
         default=None, description="Key that signs the simulator's webhooks. `posthouse up` makes one."
     )
@@ -394,6 +439,11 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8000", description="Public address of the gateway, as providers call it."
     )
 
+    @property
+    def authenticates(self) -> bool:
+        """Tell whether callers need a credential."""
+        return self.api_key_secret is not None or self.jwt_issuer is not None
+
     @cached_property
     def message_target(self) -> str:
         """Return host:port of MessageService for clients."""
@@ -420,10 +470,27 @@ class Settings(BaseSettings):
         return self.route_rules.providers
 
 
+def _check_together(settings: Settings) -> None:
+    """Raise WrongSettingError for settings that are right each, and wrong together."""
+    jwt_keys = settings.jwt_keys or settings.jwt_secret
+    for given, name, needed, reason in (
+        (settings.jwt_issuer, "JWT_AUDIENCE", settings.jwt_audience, "tokens may be for others"),
+        (settings.jwt_issuer, "JWT_KEYS", jwt_keys, "or POSTHOUSE_JWT_SECRET"),
+        (jwt_keys, "JWT_ISSUER", settings.jwt_issuer, "JWTs need it"),
+        (settings.tls_cert, "TLS_KEY", settings.tls_key, "the certificate needs it"),
+        (settings.tls_key, "TLS_CERT", settings.tls_cert, "the key needs it"),
+        (settings.tls_client_certificates, "TLS_CA", settings.tls_ca, "client certificates need it"),
+        (settings.tls_client_certificates, "TLS_CERT", settings.tls_cert, "client certificates need it"),
+    ):
+        if given and not needed:
+            raise WrongSettingError(f"POSTHOUSE_{name}: must be set: {reason}")
+
+
 def load_settings(**overrides: object) -> Settings:
     """Return the settings, or stop the process with one clear line per wrong value."""
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
+        _check_together(settings)
     except ValidationError as error:
         lines = [
             f"posthouse: wrong setting {_setting_name(str(item['loc'][0]))}: "
@@ -431,6 +498,8 @@ def load_settings(**overrides: object) -> Settings:
             for item in error.errors(include_input=False, include_url=False)
         ]
         sys.exit("\n".join(lines))
+    except WrongSettingError as error:
+        sys.exit(f"posthouse: wrong setting {error}")
     return settings
 
 

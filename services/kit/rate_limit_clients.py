@@ -7,6 +7,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from services.kit.bulk_limits import parse_bulk_limits
+from services.kit.callers import current_caller
 from services.kit.config import Settings
 from services.kit.networks import caller_address, limited_address, parse_networks, peer_address
 
@@ -21,7 +22,8 @@ _REMEMBERED = 10_000
 class Client:
     """A caller as the limits see it."""
 
-    # "key:" and a digest of the credential, or "ip:" and the address of a caller without one.
+    # The id of an authenticated caller; else "key:" and a digest of the credential, or "ip:" and the address
+    # of a caller without one.
     key: str
     # The address that counts as one: IPv4, or an IPv6 /64.
     address: str
@@ -69,12 +71,17 @@ class Clients:
         if not address:
             forwarded = [value for name, value in pairs if name == "x-forwarded-for"]
             address = self.address(peer_address(peer), forwarded)
-        return self.identify(credential(pairs), address)
+        caller = current_caller()
+        return self.identify(credential(pairs), address, caller.id if caller else "")
 
-    def _identify(self, secret: str, address: str) -> Client:
+    def _identify(self, secret: str, address: str, caller_id: str = "") -> Client:
+        """Return who is limited; `caller_id` is an authenticated caller's, whatever its secret is now."""
         place = limited_address(address)
-        key = f"key:{sha256(secret.encode()).hexdigest()[:32]}" if secret else f"ip:{place}"
-        return Client(key, place, self._bulk.limit(secret, address))
+        key = caller_id
+        if not key:
+            key = f"key:{sha256(secret.encode()).hexdigest()[:32]}" if secret else f"ip:{place}"
+        limit = self._bulk.limit(secret, address)
+        return Client(key, place, max(limit, self._bulk.limit(caller_id, address)) if caller_id else limit)
 
 
 def credential(headers: Iterable[tuple[str, str]]) -> str:

@@ -14,10 +14,14 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from services.kit import metrics
+from services.kit.auth_interceptor import AuthInterceptor
+from services.kit.authentication import Authenticator
 from services.kit.config import Settings
 from services.kit.errors import NotImplementedYetError, PosthouseError
+from services.kit.exposure import check_exposure
 from services.kit.logs import get_logger
 from services.kit.status import to_status
+from services.kit.tls import server_credentials
 
 _log = get_logger(__name__)
 
@@ -69,6 +73,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
                 _stream(method, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                _stream(method, handler.stream_stream),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -131,14 +141,22 @@ class RpcServer:
         *,
         interceptors: Sequence["grpc.aio.ServerInterceptor[Any, Any]"] = (),
         streams: int = 0,
+        authenticator: Authenticator | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
+        """Bind to the settings' address; raises WrongSettingError, OSError. `beside` names more services."""
+        check_exposure(settings)
+        if settings.authenticates and authenticator is None:
+            raise ValueError("the settings ask for authentication, and there is nothing to do it")
+        self._authenticator = authenticator
+        guards = [] if authenticator is None else [AuthInterceptor(authenticator)]
         self._grace = settings.shutdown_grace
-        self._service = service
+        self._services = (service, *beside)
         self._health = HealthServicer()
         self._calls = ErrorInterceptor()
         self.server = grpc.aio.server(
             # The first is the outermost: what the others raise is mapped too.
-            interceptors=[self._calls, *interceptors],
+            interceptors=[self._calls, *guards, *interceptors],
             # Long streams are counted and limited by who serves them, and leave the calls their room.
             maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs + streams,
             options=[
@@ -154,19 +172,24 @@ class RpcServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        reflection.enable_server_reflection(
-            (service, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
-            self.server,
-        )
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection((*self._services, health, reflection.SERVICE_NAME), self.server)
         self.address = f"{settings.host}:{port}"
         try:
-            self.port = self.server.add_insecure_port(self.address)
+            credentials = server_credentials(settings)
+            self.port = (
+                self.server.add_insecure_port(self.address)
+                if credentials is None
+                else self.server.add_secure_port(self.address, credentials)
+            )
         except RuntimeError:
             raise OSError(f"cannot listen on {self.address}: the address is in use or not ours") from None
 
     async def start(self) -> None:
         """Begin to listen, as NOT_SERVING."""
         await self.set_serving(False)
+        if self._authenticator is not None:
+            self._authenticator.start()
         await self.server.start()
 
     async def set_serving(self, serving: bool) -> None:
@@ -174,8 +197,8 @@ class RpcServer:
         status = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        await self._health.set(self._service, status)
-        await self._health.set("", status)
+        for service in (*self._services, ""):
+            await self._health.set(service, status)
 
     async def stop(self) -> None:
         """Refuse new calls, let those in flight finish within the grace, then stop."""
@@ -187,3 +210,5 @@ class RpcServer:
         # A shorter grace overrides the first: open streams, such as health watches, end now.
         await self.server.stop(_STREAM_GRACE)
         await stopping
+        if self._authenticator is not None:
+            await self._authenticator.close()

@@ -382,3 +382,26 @@ tenant_numbers = sa.Table(
     # A number is one tenant's at a time.
     sa.Index("tenant_numbers_current", "address", unique=True, postgresql_where=sa.text("end_time IS NULL")),
 )
+
+# Callers that prove themselves with a secret, of which only digests are kept.
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    # First part of the secret, and the HMAC-SHA256 of all of it.
+    sa.Column("prefix", sa.Text, nullable=False, unique=True),
+    sa.Column("digest", BYTEA, nullable=False),
+    # The secret before the last rotation, while it is still taken.
+    sa.Column("old_prefix", sa.Text),
+    sa.Column("old_digest", BYTEA),
+    _time("overlap_end_time", nullable=True),
+    _time("create_time", nullable=False),
+    # Later than that of every change committed before; processes watch the latest of them.
+    _time("update_time", nullable=False),
+    _time("rotate_time", nullable=True),
+    _time("expire_time", nullable=True),
+    _time("revoke_time", nullable=True),
+    sa.Index("api_keys_update", "update_time"),
+)

@@ -2,7 +2,9 @@
 
 import asyncio
 
+from posthouse.v1 import auth_service_pb2_grpc
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
+from services.kit.authentication import Authenticator
 from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
@@ -14,9 +16,12 @@ from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
+from services.ledger.api_keys import ApiKeyStore
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.ledger.retention import Retention
+from services.message.api_keys import ApiKeyKeeper
+from services.message.auth_servicer import AuthServicer
 from services.message.cancelling import Canceller
 from services.message.cleaning import Cleaner
 from services.message.commit import GroupCommitter
@@ -86,8 +91,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         settings.grpc_port,
         "posthouse.v1.MessageService",
         interceptors=RateLimitInterceptor.build(settings, limiter, clients),
+        authenticator=Authenticator.build(settings, ApiKeyStore(database)),
+        beside=["posthouse.v1.AuthService"],
     )
     pb_grpc.add_MessageServiceServicer_to_server(servicer, server.server)
+    pepper = settings.api_key_secret.get_secret_value() if settings.api_key_secret else None
+    auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
+        AuthServicer(ApiKeyKeeper(database, pepper)), server.server
+    )
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
 
     await database.start()

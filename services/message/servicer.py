@@ -8,6 +8,7 @@ import grpc
 from posthouse.v1 import message_service_pb2 as pb
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit import enum_names
+from services.kit.callers import current_caller
 from services.kit.errors import InvalidRequestError, PosthouseError
 from services.kit.ids import parse_id
 from services.kit.paging import decode_token, encode_token, page_size
@@ -207,7 +208,13 @@ def _word(field: str, names: enum_names.EnumNames, number: int) -> str:
 
 
 def _caller(context: _Context) -> str:
-    """Return what idempotency keys are scoped to: a digest of the credential, "" without one."""
+    """Return what idempotency keys are scoped to: the authenticated caller.
+
+    Where calls are not authenticated it is a digest of the credential, "" without one.
+    """
+    caller = current_caller()
+    if caller is not None:
+        return caller.id
     for key, value in context.invocation_metadata() or ():
         if key in ("authorization", "x-api-key"):
             text = value.encode() if isinstance(value, str) else value

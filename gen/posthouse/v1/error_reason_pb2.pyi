@@ -29,6 +29,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_DEAD_LETTER_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_LARGE: _ClassVar[ErrorReason]
+    ERROR_REASON_API_KEY_NOT_FOUND: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason
@@ -52,3 +53,4 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_DEAD_LETTER_NOT_FOUND: ErrorReason
 ERROR_REASON_TOO_LARGE: ErrorReason
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason

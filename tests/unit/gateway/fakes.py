@@ -10,6 +10,8 @@ from grpc_health.v1 import health_pb2_grpc as health_grpc
 from grpc_health.v1._async import HealthServicer
 
 from posthouse.v1 import (
+    auth_service_pb2,
+    auth_service_pb2_grpc,
     conversation_service_pb2,
     conversation_service_pb2_grpc,
     dispatch_service_pb2,
@@ -24,6 +26,7 @@ from services.kit.server import ErrorInterceptor
 pb = message_service_pb2
 
 _SERVICES = [
+    (auth_service_pb2, auth_service_pb2_grpc, "AuthService"),
     (message_service_pb2, message_service_pb2_grpc, "MessageService"),
     (conversation_service_pb2, conversation_service_pb2_grpc, "ConversationService"),
     (dispatch_service_pb2, dispatch_service_pb2_grpc, "DispatchService"),
@@ -39,7 +42,7 @@ class Seen:
 
 @dataclass
 class Fakes:
-    """All three services on one port. A method that is not scripted is UNIMPLEMENTED."""
+    """All services on one port. A method that is not scripted is UNIMPLEMENTED."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
@@ -50,8 +53,8 @@ class Fakes:
         (seen,) = [each for each in self.seen if each.method == method]
         return seen
 
-    async def start(self) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    async def start(self, *guards: Any) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[ErrorInterceptor(), *guards])
         for messages, stubs, name in _SERVICES:
             base = getattr(stubs, f"{name}Servicer")
             methods = messages.DESCRIPTOR.services_by_name[name].methods
