@@ -150,6 +150,24 @@ ORDER BY m.id
 """
 
 
+# What is given back without those of its messages that are done with. Where none remains, there is nothing
+# to give back: an envelope without messages would be put off for ever, since it asks for none.
+_KEEP = """
+WITH kept AS (
+  SELECT id, ARRAY(
+    SELECT u.id FROM unnest(message_ids) WITH ORDINALITY AS u(id, place)
+    WHERE NOT u.id = ANY(%(without)s::uuid[]) ORDER BY u.place
+  ) AS message_ids
+  FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND owner = %(owner)s ORDER BY id FOR UPDATE
+), done AS (
+  DELETE FROM outbox o USING kept WHERE o.id = kept.id AND cardinality(kept.message_ids) = 0
+)
+UPDATE outbox o SET owner = NULL, due_time = now() + make_interval(secs => %(delay)s),
+  message_ids = kept.message_ids
+FROM kept WHERE o.id = kept.id AND cardinality(kept.message_ids) > 0
+"""
+
+
 class ClaimedMessage(NamedTuple):
     """A message that is ours to send. `event_count` is the sequence of its `sending` event."""
 
@@ -281,12 +299,10 @@ async def keep(
     """Give envelopes back without the messages that are done with, to be published after `delay` seconds.
 
     What is to be tried again has a row of its own, and must not be taken before its time through this one.
+    An envelope in which nothing remains is closed.
     """
     await connection.execute(
-        "UPDATE outbox SET owner = NULL, due_time = now() + make_interval(secs => %(delay)s),"
-        " message_ids = ARRAY(SELECT u.id FROM unnest(message_ids) WITH ORDINALITY AS u(id, place)"
-        " WHERE NOT u.id = ANY(%(without)s::uuid[]) ORDER BY u.place)"
-        " WHERE id = ANY(%(outbox_ids)s::uuid[]) AND owner = %(owner)s",
+        _KEEP,
         {
             "delay": delay,
             "without": plain_array(without),

@@ -7,7 +7,7 @@ import pytest
 
 from services.kit.ids import new_id
 from services.ledger.cancel import cancel
-from services.ledger.claims import claim, claim_inquiries, claim_orphans, postpone, renew
+from services.ledger.claims import claim, claim_inquiries, claim_orphans, keep, postpone, renew
 from services.ledger.database import Database
 
 from .rows import LATER, Book, make_draft, settlement_for
@@ -208,3 +208,22 @@ async def test_what_another_dispatcher_is_sending_again_is_no_orphan(book: Book,
         )
     assert [orphan.id for orphan in orphans] == [lost.id]
     assert await book.state(again.id) == "sending"
+
+
+async def test_an_envelope_is_given_back_without_what_is_done_with(book: Book, database: Database) -> None:
+    some, none = [
+        (await book.accept(make_draft(), make_draft(), make_draft())).envelopes[0] for _ in range(2)
+    ]
+    outbox_ids = [some.outbox_id, none.outbox_id]
+    await book.claim(outbox_ids, owner=7)
+    done = [some.message_ids[1], *none.message_ids]
+    async with database.hot() as connection:
+        await keep(connection, outbox_ids, without=done, owner=8, delay=0.0)
+    assert await book.value("SELECT count(*) FROM outbox WHERE owner = 7") == 2
+    async with database.hot() as connection:
+        await keep(connection, outbox_ids, without=done, owner=7, delay=0.0)
+    # One in which nothing remains is closed: nobody would ever claim anything in it again.
+    rows = await book.rows(
+        "SELECT id::text, owner, message_ids::text[] FROM outbox WHERE id = ANY(%s)", outbox_ids
+    )
+    assert rows == [(some.outbox_id, None, [some.message_ids[0], some.message_ids[2]])]
