@@ -32,6 +32,10 @@ class TokenBucket:
         """Return tokens that were not used, or add some that were earned."""
         self._tokens = min(self._burst, self._tokens + count)
 
+    def cap(self, most: float) -> None:
+        """Keep at most so many tokens in hand."""
+        self._tokens = min(self._tokens, most)
+
     def wait(self) -> float:
         """Return the seconds until there is a whole token."""
         self._fill()
@@ -48,18 +52,22 @@ class RetryBudget:
 
     A provider that fails for everybody would otherwise get, on top of the new messages, each waiting one
     again and again, just when it can bear least. Each success allows two retries more, up to `burst` in
-    hand: retries that succeed add no load but what has to be sent anyway.
+    hand: retries that succeed add no load but what has to be sent anyway. What was earned in better times
+    is not kept for bad ones: once nothing succeeds, no more than `initial` stay in hand.
     """
 
     def __init__(
         self, ratio: float, burst: int, *, initial: int, trickle: float, clock: Callable[[], float]
     ) -> None:
         self._ratio = ratio
+        self._initial = initial
         # The trickle lets a queue drain in which nothing new arrives.
         self._bucket = TokenBucket(trickle, burst, clock=clock, initial=initial)
 
     def earn(self, first_attempts: int, *, successes: int = 0) -> None:
-        """Take note of first attempts and of successes, which earn retries."""
+        """Take note of a batch: its failed first attempts and its successes, which earn retries."""
+        if not successes:
+            self._bucket.cap(self._initial)
         self._bucket.give_back(first_attempts * self._ratio + successes * 2)
 
     def take(self, wanted: int) -> int:
