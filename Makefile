@@ -95,6 +95,12 @@ check-gen: $(READY)
 bench: $(READY) ## Measure the rates and print them beside their floors
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+# Without bytecode, every process that is started again would compile everything anew.
+.PHONY: chaos
+chaos: $(READY) ## Kill, stop and rob real processes under load, and print what was promised beside what happened
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q services gateway cli gen
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m chaos $(ARGS)
+
 .PHONY: gen
 gen: $(READY) ## Generate gen/ from protos/
 	rm -rf gen && mkdir gen

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import keys
+from cli.supervisor import FIRST_PAUSE, LONGEST_PAUSE
 from services.kit.config import WrongSettingError, load_settings
 from services.kit.exposure import check_exposure
 from services.kit.process import run_process
@@ -43,6 +44,12 @@ def up(
     nats_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the embedded NATS; 0: any free one")
     ] = 0,
+    restart_pause: Annotated[
+        float,
+        typer.Option(
+            min=FIRST_PAUSE, help="Longest pause before what has died is started again; pauses grow up to it"
+        ),
+    ] = LONGEST_PAUSE,
 ) -> None:
     """Run everything: PostgreSQL, NATS, the four processes, the simulator as provider of every channel.
 
@@ -56,7 +63,7 @@ def up(
         check_exposure(settings)
     except WrongSettingError as error:
         sys.exit(f"posthouse: wrong setting {error}")
-    raise typer.Exit(Stack(settings, nats_port=nats_port).run())
+    raise typer.Exit(Stack(settings, nats_port=nats_port, restart_pause=restart_pause).run())
 
 
 @app.command()

@@ -17,7 +17,7 @@ from cli.embedded.postgres import EmbeddedPostgres
 from cli.embedded.spawn import Process, Server, StartError, last_line, spawn
 from cli.health import gateway_is_ready
 from cli.signals import StopRequestedError, StopSignals
-from cli.supervisor import Child, Supervisor
+from cli.supervisor import LONGEST_PAUSE, Backoff, Child, Supervisor
 from services.kit.config import Settings
 
 DATABASE = "posthouse"
@@ -42,9 +42,17 @@ _POSTGRES_GRACE = 30.0
 class Stack:
     """PostgreSQL, NATS and the four processes of one data folder."""
 
-    def __init__(self, settings: Settings, *, nats_port: int = 0, program: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        nats_port: int = 0,
+        restart_pause: float = LONGEST_PAUSE,
+        program: list[str] | None = None,
+    ) -> None:
         self._settings = settings
         self._gateway_token = settings.gateway_token or SecretStr(secrets.token_urlsafe(32))
+        self._restart_pause = restart_pause
         self._nats_port = nats_port
         # -P: a folder named `services` where the command is called must not hide the package.
         self._program = program or [sys.executable, "-P", "-m", "cli.main"]
@@ -94,7 +102,12 @@ class Stack:
         self._environment = self._child_environment()
         for name in _SERVICES:
             self._supervisor.add(
-                Child(name, lambda name=name: self._spawn(name), self._log(name))  # type: ignore[misc]
+                Child(
+                    name,
+                    lambda name=name: self._spawn(name),  # type: ignore[misc]
+                    self._log(name),
+                    backoff=Backoff(limit=self._restart_pause),
+                )
             )
         self._console.overview(self._rows())
         if self._await_gateway(stop):
@@ -140,7 +153,10 @@ class Stack:
     def _add_server(
         self, server: EmbeddedPostgres | EmbeddedNats, name: str, *, hasten: signal.Signals
     ) -> None:
-        self._supervisor.add(Child(name, server.launch, self._log(name), server.stop_signal, hasten))
+        backoff = Backoff(limit=self._restart_pause)
+        self._supervisor.add(
+            Child(name, server.launch, self._log(name), server.stop_signal, hasten, backoff=backoff)
+        )
 
     def _await_server(self, server: Server, name: str, stop: StopSignals) -> None:
         deadline = time.monotonic() + _SERVER_TIMEOUT

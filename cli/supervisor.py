@@ -13,13 +13,17 @@ from cli.logfiles import rotate, trim
 _POLL = 0.05
 _TRIM_EVERY = 10.0
 
+# Seconds of the pauses between a death and the next start.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+
 
 @dataclass(slots=True)
 class Backoff:
     """Seconds to wait before a child that has died is started again."""
 
-    first: float = 0.2
-    limit: float = 5.0
+    first: float = FIRST_PAUSE
+    limit: float = LONGEST_PAUSE
     # A child that lived this long was well; its next death counts as the first.
     reset_after: float = 30.0
     _next: float = field(default=0.0, init=False)

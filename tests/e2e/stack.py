@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def eventually(condition: Callable[[], bool], *, timeout: float = 60.0, what: st
 class E2eStack:
     """A stack in a folder: it can be started, hurt, looked into, stopped and started again."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self._options = options
         self.data = folder / "data"
         self.log = folder / "up.log"
         self.http_port = free_ports(1)
@@ -69,7 +73,7 @@ class E2eStack:
         """Return the command line of `up`."""
         return [
             str(PROGRAM), "up", "--data-dir", str(self.data),
-            "--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port),
+            "--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port), *self._options,
         ]  # fmt: skip
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -138,6 +142,59 @@ class E2eStack:
     def await_restart(self, name: str, pid: int) -> None:
         """Wait until a child runs as another process than before."""
         eventually(lambda: self.child(name) not in (None, pid), what=f"{name} is started again")
+
+    def lose_broker(self) -> float:
+        """Kill NATS and delete all it has stored; return when it was started again (seconds since 1970)."""
+        nats = self.child("nats")
+        store = self.data / "nats" / "jetstream"
+        assert nats is not None
+        assert store.is_dir()
+        with self.frozen("up"):
+            os.kill(nats, signal.SIGKILL)
+            # Its parent is held still and cannot reap it: a zombie is all there is to wait for.
+            eventually(lambda: psutil.Process(nats).status() == psutil.STATUS_ZOMBIE, what="NATS is dead")
+            shutil.rmtree(store)
+        self.await_restart("nats", nats)
+        return self.state.children["nats"][1]
+
+    @contextlib.contextmanager
+    def second_dispatcher(self) -> Iterator[grpc.Channel]:
+        """Run one more dispatch process beside the stack's own; yield a channel to its service."""
+        port = free_ports(3)
+        environment = {
+            **self._environment,
+            "DATABASE_URL": self.state.database_url,
+            "NATS_URL": self.state.nats_url,
+            "POSTHOUSE_DATA_DIR": str(self.data),
+            "POSTHOUSE_GRPC_PORT": str(port),
+            "POSTHOUSE_SIMULATOR_PATH": str(self.data / "simulator.db"),
+            "POSTHOUSE_SIMULATOR_SECRET": DataDir(self.data).secret(),
+            "POSTHOUSE_WEBHOOK_BASE_URL": self.url,
+        }
+        log = self.data / "logs" / "dispatch-2.log"
+        process = spawn([str(PROGRAM), "dispatch"], log=log, env=environment, cwd=self._directory)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port + 2}") as channel:
+                grpc.channel_ready_future(channel).result(_START)
+                yield channel
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                kill(process)
+
+    def simulate(self, **profile: Any) -> None:
+        """Have the simulator behave like this for SMS, as soon as it listens; what is not given is 0."""
+
+        def told() -> bool:
+            with contextlib.suppress(httpx2.TransportError):
+                response = self.http.put("/api/v1/simulator", json={"type": "sms", **profile})
+                assert response.status_code in (200, 500, 503, 504), response.text
+                return response.status_code == 200
+            return False
+
+        eventually(told, timeout=_START, what="the simulator has its profile")
 
     def kill_everything(self) -> None:
         """Kill supervisor, processes and servers with SIGKILL, none of them forewarned."""
@@ -229,10 +286,12 @@ class E2eStack:
 
 
 @contextlib.contextmanager
-def running_stack(settings: Mapping[str, str] | None = None) -> Iterator[E2eStack]:
+def running_stack(
+    settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
+) -> Iterator[E2eStack]:
     """Yield a running stack in a folder of its own."""
     with temporary_directory() as folder:
-        stack = E2eStack(folder, settings)
+        stack = E2eStack(folder, settings, options)
         try:
             stack.start()
             yield stack

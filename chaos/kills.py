@@ -1,0 +1,68 @@
+"""SIGKILL at random moments, while messages are accepted, published, sent and reported."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import psutil
+
+from chaos.audit import audit
+from chaos.findings import Finding
+from chaos.load import Load
+from cli.embedded.spawn import is_alive
+from tests.e2e.stack import E2eStack
+
+NAME = "kills"
+
+_VICTIMS = ("dispatch", "message", "nats")
+
+# A provider that takes its time, so that attempts are under way whenever a dispatcher dies, fails now and
+# then, and sometimes does not say what it did.
+_PROFILE = {
+    "latency_ms": 50,
+    "callback_delay_ms": 200,
+    "server_error_rate": 0.02,
+    "timeout_rate": 0.02,
+    "callback_duplicate_rate": 0.02,
+}
+
+
+def run(
+    stack: E2eStack, *, sender: str, draw: random.Random, kills: int, messages: int, pause: float
+) -> list[Finding]:
+    """Kill `kills` times, `pause` seconds apart on average, while `messages` are sent."""
+    stack.simulate(**_PROFILE)
+    killed: Counter[str] = Counter()
+    with Load(stack, sender) as load:
+        for number in range(kills):
+            load.release(messages * (number + 1) // kills - messages * number // kills)
+            load.check()
+            time.sleep(draw.uniform(0, 2 * pause))
+            killed[_kill(stack, draw)] += 1
+    found = audit(stack, load.client)
+    stack.simulate(callback_delay_ms=100)
+    each = ", ".join(f"{name} {killed[name]}" for name in _VICTIMS)
+    size = f"{killed.total()} SIGKILLs ({each})"
+    return [Finding(NAME, "size of the run", "", size, kept=True), *found.findings(NAME)]
+
+
+def _kill(stack: E2eStack, draw: random.Random) -> str:
+    """Kill one of the victims that run, whatever it is doing, and return its name."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        name = draw.choice(_VICTIMS)
+        pid = stack.child(name)
+        if pid is not None and _runs(pid):
+            os.kill(pid, signal.SIGKILL)
+            return name
+        time.sleep(0.02)
+    raise AssertionError(f"nothing to kill\n{stack.report()}")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return is_alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
