@@ -130,6 +130,9 @@ class Courier:
                 if self._failures == 1:
                     _log.warning("simulator_callbacks_refused", problem=problem, events=claim.event_count)
                 delay = _backoff(claim.tries + 1)
+                if refused:
+                    # Longer than the pause to come, after which these would be the first to be due again.
+                    delay = max(delay, 2 * _backoff(self._failures))
                 await self._run(lambda: self._queue.postpone(claim, delay, refused=refused))
             else:
                 self._failures = 0

@@ -108,6 +108,16 @@ class House:
 
         await eventually(reached, within=within)
 
+    async def make_due(self, *message_ids: str) -> None:
+        """Let the time of scheduled messages come now."""
+        await self.book.rows(
+            "WITH due AS (UPDATE messages SET send_time = now() WHERE id = ANY(%s) AND state = 'scheduled'"
+            " RETURNING id)"
+            " UPDATE outbox SET due_time = now() WHERE owner IS NULL AND message_ids && %s::uuid[]",
+            list(message_ids),
+            list(message_ids),
+        )
+
     async def until_true(self, statement: str) -> None:
         """Wait until a statement returns true."""
         await eventually(lambda: self.book.value(statement))

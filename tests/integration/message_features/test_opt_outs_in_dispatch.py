@@ -48,12 +48,13 @@ async def assert_given_up(house: House, message_id: str, *story: str) -> None:
 async def test_a_scheduled_message_is_not_sent_after_an_opt_out(
     house: House, contact: Contact, provider: ScriptedProvider
 ) -> None:
-    soon = timestamp(datetime.now(UTC) + timedelta(seconds=2))
-    (waits,) = await house.send("waits", send_time=soon)
-    (other,) = await house.send("other", send_time=soon, sender="+15550001111")
+    later = timestamp(datetime.now(UTC) + timedelta(hours=1))
+    (waits,) = await house.send("waits", send_time=later)
+    (other,) = await house.send("other", send_time=later, sender="+15550001111")
     await contact.says("STOP")
     port = free_ports(3)
     await house.dispatch(grpc_port=port)
+    await house.make_due(waits, other)
     await assert_given_up(house, waits, "scheduled")
     await house.until("sent", other)
     assert provider.bodies == ["other"]
@@ -95,11 +96,14 @@ async def test_a_transactional_message_that_waited_is_sent_and_audited_once(
 ) -> None:
     desk, guest = "desk@example.com", "guest@example.org"
     provider.scripts = {"receipt": [Retryable("429"), Accepted("P1")]}
-    soon = timestamp(datetime.now(UTC) + timedelta(seconds=2))
-    (receipt,) = await house.send("receipt", sender=desk, recipient=guest, transactional=True, send_time=soon)
+    later = timestamp(datetime.now(UTC) + timedelta(hours=1))
+    (receipt,) = await house.send(
+        "receipt", sender=desk, recipient=guest, transactional=True, send_time=later
+    )
     assert await house.book.value("SELECT count(*) FROM consent_events") == 0
     await contact.says("STOP", sender=guest, recipient=desk)
     await house.dispatch()
+    await house.make_due(receipt)
     await house.until("sent", receipt)
     assert provider.attempts() == {"receipt": 2}
     assert await house.book.rows(

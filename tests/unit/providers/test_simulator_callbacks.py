@@ -187,6 +187,19 @@ async def test_a_refused_callback_does_not_hold_up_its_neighbours(
     assert receiver.of_kind("delivered") == Counter(message.id for message in messages)
 
 
+async def test_a_refused_callback_that_is_always_due_first_lets_others_pass(
+    receiver: Receiver, start_simulator: StartSimulator
+) -> None:
+    provider = await start_simulator(receiver.url, QUICK)
+    poison, other = outbound(1), outbound(2)
+    receiver.refuse_containing = poison.id.encode()
+    await provider.send([poison])
+    await until_called(receiver)
+    await provider.send([other])
+    await receiver.wait_for(1)
+    assert receiver.of_kind("delivered") == {other.id: 1}
+
+
 async def test_a_killed_process_is_survived_by_its_callbacks(
     receiver: Receiver, start_simulator: StartSimulator, tmp_path: Path
 ) -> None:
