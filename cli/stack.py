@@ -292,5 +292,9 @@ class Stack:
             place = f"{settings.rate_limit_requests} requests per {settings.rate_limit_period} s and endpoint"
             note = f"bulk senders have their own; try X-API-Key: {_BULK_KEY}" if self._offers_bulk() else ""
             rows.append(("rate limits", place, note))
+        if not settings.webhook_verification:
+            rows.append(
+                ("webhooks", "NOT VERIFIED", "whoever reaches loopback can forge them; development only")
+            )
         rows.append(("logs", str(self._log("").parent), ""))
         return rows

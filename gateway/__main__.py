@@ -30,6 +30,8 @@ _log = get_logger(__name__)
 _NOTICE = 0.5
 # Connections that may wait to be accepted.
 _BACKLOG = 2048
+# Bytes that URL and headers of a webhook may take beside its body.
+_BESIDE_BODY = 131_072
 # Seconds an idle connection is kept: longer than load balancers keep theirs.
 _KEEP_ALIVE = 75
 
@@ -47,6 +49,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     token = settings.gateway_token.get_secret_value() if settings.gateway_token else ""
     if settings.authenticates and not token:
         raise WrongSettingError("POSTHOUSE_GATEWAY_TOKEN: must be set, the same in all processes")
+    if settings.webhook_max_body_bytes + _BESIDE_BODY > settings.grpc_max_message_bytes:
+        raise WrongSettingError(
+            f"POSTHOUSE_WEBHOOK_MAX_BODY_BYTES: must be {_BESIDE_BODY} less than "
+            "POSTHOUSE_GRPC_MAX_MESSAGE_BYTES, or what is taken could not be passed on"
+        )
     listener = _listen(settings.host, settings.http_port)
     channels = [
         open_channel(target, max_message_bytes=settings.grpc_max_message_bytes, settings=settings)
@@ -78,6 +85,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             draining=draining,
             version=_version(),
             max_body_bytes=settings.http_max_body_bytes,
+            max_webhook_bytes=settings.webhook_max_body_bytes,
             phone_number=settings.twilio_phone_number,
             rate_limits=_rate_limits(settings, limiter, clients, token),
             callers=Callers(

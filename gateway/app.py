@@ -43,6 +43,7 @@ class Wiring:
     draining: asyncio.Event
     version: str
     max_body_bytes: int
+    max_webhook_bytes: int
     phone_number: str | None = None
     rate_limits: RateLimits = field(default_factory=RateLimits)
     callers: Callers = field(default_factory=Callers)
@@ -83,6 +84,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
         app,
         direct=direct,
         max_body_bytes=wiring.max_body_bytes,
+        max_webhook_bytes=wiring.max_webhook_bytes,
         rate_limits=wiring.rate_limits,
         endpoints=Endpoints(direct, found),
         callers=wiring.callers,

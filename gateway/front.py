@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import identity, problems
 from gateway.callers import Callers
 from gateway.rate_limits import Endpoints, RateLimits
+from gateway.routing import WEBHOOKS
 from services.kit import metrics
 from services.kit.errors import PosthouseError
 from services.kit.logs import get_logger
@@ -36,6 +37,7 @@ class Front:
         *,
         direct: Mapping[tuple[str, str], ASGIApp],
         max_body_bytes: int,
+        max_webhook_bytes: int,
         rate_limits: RateLimits,
         endpoints: Endpoints,
         callers: Callers | None = None,
@@ -43,6 +45,7 @@ class Front:
         self._app = app
         self._direct = dict(direct)
         self._max_body_bytes = max_body_bytes
+        self._max_webhook_bytes = max_webhook_bytes
         self._rate_limits = rate_limits
         self._endpoints = endpoints
         self._callers = callers or Callers()
@@ -53,7 +56,9 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._max_body_bytes)
+        webhook = scope["path"].startswith(WEBHOOKS)
+        limit = self._max_webhook_bytes if webhook else self._max_body_bytes
+        exchange = _Exchange(scope, receive, send, limit)
         direct = self._direct.get((scope["method"], scope["path"]))
         try:
             problem = await self._admit(scope, exchange)

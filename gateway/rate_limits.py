@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from gateway import problems
-from gateway.routing import API
+from gateway.routing import API, WEBHOOKS
 from services.kit.rate_limit_clients import GATEWAY_ADDRESS, GATEWAY_TOKEN, Client, Clients, credential
 from services.kit.rate_limits import RateLimiter, Verdict
 from services.kit.sliding_window import Quota
@@ -22,8 +22,7 @@ _EXEMPT = (
     "/health",
     "/ready",
     "/metrics",
-    "/webhook/",
-    f"{API}/webhooks/",
+    *WEBHOOKS,
     f"{API}/docs",
     f"{API}/openapi.json",
 )

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 
 API = "/api/v1"
 
+# Paths that providers call.
+WEBHOOKS = (f"{API}/webhooks/", "/webhook/")
+
 ResponseDocs = dict[int | str, dict[str, Any]]
 
 

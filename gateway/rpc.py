@@ -57,18 +57,26 @@ class Backends:
 
 
 async def call(
-    method: "grpc.aio.UnaryUnaryMultiCallable[_Req, _Res]", message: _Req, request: Request
+    method: "grpc.aio.UnaryUnaryMultiCallable[_Req, _Res]",
+    message: _Req,
+    request: Request,
+    *,
+    seconds: float = CALL_TIMEOUT,
 ) -> _Res:
     """Call a method on behalf of an HTTP request; raises the typed error the service answered with."""
-    return await call_with(method, message, call_metadata(request))
+    return await call_with(method, message, call_metadata(request), seconds=seconds)
 
 
 async def call_with(
-    method: "grpc.aio.UnaryUnaryMultiCallable[_Req, _Res]", message: _Req, metadata: Metadata
+    method: "grpc.aio.UnaryUnaryMultiCallable[_Req, _Res]",
+    message: _Req,
+    metadata: Metadata,
+    *,
+    seconds: float = CALL_TIMEOUT,
 ) -> _Res:
     """Call a method with metadata already made; raises the typed error the service answered with."""
     try:
-        return await method(message, metadata=metadata, timeout=CALL_TIMEOUT)
+        return await method(message, metadata=metadata, timeout=seconds)
     except grpc.aio.AioRpcError as error:
         raise typed(error) from None
 

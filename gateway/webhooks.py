@@ -1,11 +1,12 @@
 """Routes that providers call: the request goes to MessageService as it came, and its answer comes back."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
 from gateway.routing import API, ResponseDocs, router
-from gateway.rpc import Backends, call
+from gateway.rpc import CALL_TIMEOUT, Backends, call
 from posthouse.v1 import message_service_pb2 as pb
 
 _ANSWERED: ResponseDocs = {
@@ -13,11 +14,20 @@ _ANSWERED: ResponseDocs = {
 }
 
 
+# Bytes of a body from which on few are taken at a time, and how many; the others wait, unread.
+_LARGE = 1_048_576
+_MOST_LARGE = 4
+# Seconds their transaction may take.
+_LARGE_TIMEOUT = 60.0
+
+
 class WebhookRoutes:
     """Takes webhooks in. The body is never parsed here: signatures cover its bytes."""
 
     def __init__(self, backends: Backends) -> None:
         self._message = backends.message
+        # Bodies that are several times in memory while they are passed on.
+        self._large = asyncio.Semaphore(_MOST_LARGE)
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -41,6 +51,13 @@ class WebhookRoutes:
         return await self._ingest(request, "twilio")
 
     async def _ingest(self, request: Request, provider: str) -> Response:
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length[:20]) <= _LARGE:
+            return await self._pass_on(request, provider)
+        async with self._large:
+            return await self._pass_on(request, provider, seconds=_LARGE_TIMEOUT)
+
+    async def _pass_on(self, request: Request, provider: str, *, seconds: float = CALL_TIMEOUT) -> Response:
         message = pb.IngestWebhookRequest(
             provider=provider,
             method=request.method,
@@ -52,7 +69,7 @@ class WebhookRoutes:
             body=await request.body(),
             remote_address=request.client.host if request.client else "",
         )
-        response = await call(self._message.IngestWebhook, message, request)
+        response = await call(self._message.IngestWebhook, message, request, seconds=seconds)
         return Response(
             response.body,
             response.http_status or 200,

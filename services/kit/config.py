@@ -145,6 +145,23 @@ class Settings(BaseSettings):
         le=1,
         description="Share of its time a conversation process may spend on indexing for search; 0: none.",
     )
+    webhook_log_retention: float = Field(
+        default=2_592_000.0, ge=3600, description="Seconds the raw requests of providers are kept."
+    )
+    webhook_parking_time: float = Field(
+        default=86_400.0,
+        ge=60,
+        description="Seconds a receipt waits for the message whose provider id it names.",
+    )
+    webhook_verification: bool = Field(
+        default=True,
+        description="Check who sent a webhook. Can be switched off on loopback only, for development.",
+    )
+    webhook_max_body_bytes: int = Field(
+        default=31 * 1024 * 1024,
+        ge=1024,
+        description="Largest webhook the gateway takes, in bytes; SendGrid's may have 30 MB.",
+    )
     strict_phone_numbers: bool = Field(
         default=False, description="Refuse numbers that are possible but not assigned to any range."
     )

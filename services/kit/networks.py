@@ -42,6 +42,12 @@ def parse_address(text: str) -> Address | None:
     return mapped or address
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, by name or address, is this machine and nobody else can reach it."""
+    address = parse_address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
 @lru_cache(maxsize=65536)
 def limited_address(text: str) -> str:
     """Return what counts as one caller: an IPv4 address, an IPv6 /64, "unknown" for what is neither."""

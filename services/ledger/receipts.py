@@ -12,13 +12,20 @@ from services.ledger.outbox import EVENT_SUBJECT
 
 _LOG = """
 INSERT INTO webhook_logs (
-  id, provider, create_time, method, url, headers, body, remote_address, verdict, detail
+  id, provider, create_time, method, url, headers, body, remote_address, verdict, detail, message_ids,
+  applied_count, repeated_count, parked_count, refused_count, body_size
 )
-SELECT id, provider, now(), method, url, headers, body, remote_address, verdict, detail
+SELECT id, provider, now(), method, url, headers, body, remote_address, verdict, detail, message_ids::uuid[],
+  applied_count, repeated_count, parked_count, refused_count, body_size
 FROM unnest(
   %(id)s::uuid[], %(provider)s::text[], %(method)s::text[], %(url)s::text[], %(headers)s::jsonb[],
-  %(body)s::bytea[], %(remote_address)s::text[], %(verdict)s::text[], %(detail)s::text[]
-) AS t(id, provider, method, url, headers, body, remote_address, verdict, detail)
+  %(body)s::bytea[], %(remote_address)s::text[], %(verdict)s::text[], %(detail)s::text[],
+  %(message_ids)s::text[], %(applied_count)s::int[], %(repeated_count)s::int[], %(parked_count)s::int[],
+  %(refused_count)s::int[], %(body_size)s::int[]
+) AS t(
+  id, provider, method, url, headers, body, remote_address, verdict, detail, message_ids, applied_count,
+  repeated_count, parked_count, refused_count, body_size
+)
 """
 
 # A receipt whose key is known changes nothing. News of a message that has moved on already is an event of
@@ -85,9 +92,13 @@ FROM news WHERE (message_id IN (SELECT id FROM moved)) IS NOT TRUE
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WebhookLog:
-    """One provider request as it is kept. `headers` is JSON without credentials and signatures."""
+    """One provider request as it is kept, and what became of it.
+
+    `headers` is JSON without credentials. `body_size` is None when the body is kept whole. `message_ids` are
+    the messages it told of, as far as they are known.
+    """
 
     id: str
     provider: str
@@ -98,6 +109,12 @@ class WebhookLog:
     remote_address: str
     verdict: str
     detail: str | None = None
+    body_size: int | None = None
+    message_ids: Sequence[str] = ()
+    applied_count: int = 0
+    repeated_count: int = 0
+    parked_count: int = 0
+    refused_count: int = 0
 
 
 @dataclass(slots=True)
@@ -149,6 +166,14 @@ async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) ->
             "remote_address": text_array([log.remote_address for log in logs]),
             "verdict": text_array([log.verdict for log in logs]),
             "detail": text_array([log.detail for log in logs]),
+            "message_ids": text_array(
+                [plain_array(log.message_ids) if log.message_ids else None for log in logs]
+            ),
+            "applied_count": plain_array([log.applied_count for log in logs]),
+            "repeated_count": plain_array([log.repeated_count for log in logs]),
+            "parked_count": plain_array([log.parked_count for log in logs]),
+            "refused_count": plain_array([log.refused_count for log in logs]),
+            "body_size": plain_array([log.body_size for log in logs]),
         },
     )
 

@@ -28,6 +28,16 @@ DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
   WHERE create_time < kept.since AND coalesce(replay_time, create_time) < kept.since LIMIT %s
 ))
 """,
+    "webhook_logs": """
+DELETE FROM webhook_logs WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM webhook_logs WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
+))
+""",
+    "parked_receipts": """
+DELETE FROM parked_receipts WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM parked_receipts WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
+))
+""",
 }
 
 
@@ -38,6 +48,8 @@ class Retention:
     idempotency_keys: float
     provider_events: float
     dead_letters: float
+    webhook_logs: float
+    parked_receipts: float
 
 
 async def delete_expired(connection: HotConnection, table: str, keep: float) -> int:

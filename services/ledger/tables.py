@@ -156,9 +156,20 @@ webhook_logs = sa.Table(
     sa.Column("headers", JSONB, nullable=False),
     sa.Column("body", BYTEA, nullable=False),
     sa.Column("remote_address", sa.Text),
-    # accepted, forged or malformed
+    # accepted, unverified (taken without proof, in development), forged or malformed
     sa.Column("verdict", sa.Text, nullable=False),
     sa.Column("detail", sa.Text),
+    # The messages it told of, as far as they are known; null: none.
+    sa.Column("message_ids", ARRAY(UUID(as_uuid=False))),
+    # What became of the news in it.
+    sa.Column("applied_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("repeated_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("parked_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refused_count", sa.Integer, nullable=False, server_default="0"),
+    # Bytes of the body as it came; null: as many as are kept.
+    sa.Column("body_size", sa.Integer),
+    # When it was last replayed by hand.
+    _time("replay_time", nullable=True),
     sa.Index("webhook_logs_create_time", "create_time", postgresql_using="brin"),
 )
 
@@ -172,6 +183,26 @@ provider_events = sa.Table(
     _uuid("webhook_log_id", nullable=True),
     _time("create_time", nullable=False),
     sa.Index("provider_events_create_time", "create_time", postgresql_using="brin"),
+)
+
+# Receipts that name a message by the provider's id alone, which no attempt has yet: the provider was faster
+# than its own answer. They wait until an attempt has that id, or for too long.
+parked_receipts = sa.Table(
+    "parked_receipts",
+    metadata,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("event_key", sa.Text, primary_key=True),
+    sa.Column("provider_message_id", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    _time("provider_time", nullable=True),
+    sa.Column("error_code", sa.Text),
+    sa.Column("detail", sa.Text),
+    _uuid("webhook_log_id", nullable=True),
+    # When it came.
+    _time("create_time", nullable=False),
+    # When to look for its message next.
+    _time("check_time", nullable=False),
+    sa.Index("parked_receipts_check", "check_time"),
 )
 
 idempotency_keys = sa.Table(

@@ -26,13 +26,13 @@ from services.message.cancelling import Canceller
 from services.message.cleaning import Cleaner
 from services.message.commit import GroupCommitter
 from services.message.opt_outs import OptOutKeeper
+from services.message.placing import Placer
 from services.message.preview import Previewer
 from services.message.receiving import Receiver
 from services.message.sending import Sender
 from services.message.servicer import MessageServicer
 from services.message.submission_limits import SubmissionLimiter
-from services.message.webhooks import WebhookIngester
-from services.providers.registry import build_providers, enabled_providers
+from services.message.webhook_wiring import build_ingester
 
 _log = get_logger(__name__)
 
@@ -75,7 +75,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             limits=limits,
         ),
         Receiver(database, committer),
-        WebhookIngester(build_providers(settings, enabled_providers(settings)), committer),
+        build_ingester(settings, database, committer),
         Canceller(database, relay, republish_after=settings.outbox_republish_after),
         Previewer(
             database,
@@ -111,10 +111,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         idempotency_keys=settings.idempotency_retention,
         provider_events=settings.provider_event_retention,
         dead_letters=settings.dead_letter_retention,
+        webhook_logs=settings.webhook_log_retention,
+        parked_receipts=settings.webhook_parking_time,
     )
     tasks = [
         asyncio.create_task(monitor.run(), name="health"),
         asyncio.create_task(Cleaner(database, retention).run(), name="clean"),
+        asyncio.create_task(Placer(database, committer).run(), name="place"),
     ]
     try:
         await stop.wait()

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import fields
 
+from services.kit import metrics
 from services.kit.errors import UnavailableError
 from services.kit.logs import get_logger
 from services.ledger.database import Database
@@ -37,6 +38,8 @@ class Cleaner:
             async with self._database.hot() as connection:
                 keep = getattr(self._retention, field.name)
                 deleted[field.name] = await delete_expired(connection, field.name, keep)
+        # News of messages that never became ours, or that no attempt has ever owned up to.
+        metrics.RECEIPTS.labels("unplaced").inc(deleted["parked_receipts"])
         if any(deleted.values()):
             _log.info("cleaned", **deleted)
         return deleted

@@ -26,6 +26,7 @@ from services.ledger.receipts import AppliedReceipt, ReceiptRow, WebhookLog, app
 from services.ledger.relay import Relay
 from services.message.announce import announcement_of
 from services.message.consent import consent_entries, opted_out, overriding, touches_consent
+from services.message.webhook_logging import note_outcomes
 
 _log = get_logger(__name__)
 
@@ -232,9 +233,6 @@ class GroupCommitter:
             if receipts or logs or consent:
                 await transaction.enter_async_context(connection.pipeline())
                 await transaction.enter_async_context(connection.transaction())
-            if logs:
-                await log_webhooks(connection, logs)
-                self._faults.reach("message.after_webhook_log")
             if items:
                 acceptance = await accept(connection, items, republish_after=self._republish_after)
                 committed.acceptances.append(acceptance)
@@ -247,6 +245,10 @@ class GroupCommitter:
                     connection, wave, event_outbox_id=event_ids[-1], republish_after=self._republish_after
                 )
                 self._faults.reach("message.after_receipts_statement")
+            if logs:
+                note_outcomes(logs, items, receipts, committed.acceptances, committed.applied)
+                await log_webhooks(connection, logs)
+                self._faults.reach("message.after_webhook_log")
             if consent and (overrides := overriding(items, committed.acceptances)):
                 await record_overrides(connection, overrides)
             if entries := consent_entries(items if consent else (), committed.acceptances, committed.applied):

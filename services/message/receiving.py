@@ -13,6 +13,7 @@ from services.ledger.database import Database
 from services.ledger.drafts import Draft
 from services.ledger.reads import find_by_provider_event
 from services.message.commit import GroupCommitter, Unit
+from services.message.email_threading import thread_emails
 from services.message.validation import inbound_draft
 from services.providers.base import Inbound
 
@@ -53,6 +54,7 @@ class Receiver:
         return results  # type: ignore[return-value]  # every position has been filled
 
     async def _store(self, items: dict[tuple[str, str], Intake]) -> dict[tuple[str, str], pb.ReceiveResult]:
+        await thread_emails(self._database, [item.draft for item in items.values()])
         committed = await self._committer.submit(Unit(items=list(items.values())))
         results: dict[tuple[str, str], pb.ReceiveResult] = {}
         known: list[tuple[str, str]] = []
@@ -102,7 +104,17 @@ def _draft(message: pb.InboundMessage) -> Draft:
             {"url": item.url, "content_type": item.content_type, "filename": item.filename}
             for item in message.attachments
         ],
-        provider_time=message.message_time.ToDatetime(UTC) if message.HasField("message_time") else None,
+        provider_time=_time(message),
         metadata=dict(message.metadata),
     )
     return inbound_draft(inbound, now=now, source=message.source)
+
+
+def _time(message: pb.InboundMessage) -> datetime | None:
+    """Return when a message was sent, None when that is not said or no time: then it counts from now."""
+    if not message.HasField("message_time"):
+        return None
+    try:
+        return message.message_time.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        return None

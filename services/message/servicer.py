@@ -189,6 +189,7 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
             applied_count=done.applied_count,
             duplicate_count=done.duplicate_count,
             webhook_log_id=done.webhook_log_id,
+            refused_count=done.refused_count,
         )
 
     def _client(self, context: _Context) -> Client:

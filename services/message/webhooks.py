@@ -1,41 +1,37 @@
 """The use case of webhooks: verify, log, apply once. A provider gets its 2xx only after the commit."""
 
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
-
-import orjson
+from typing import Final, TypeVar
 
 from services.kit import metrics
 from services.kit.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
+from services.kit.networks import is_loopback
 from services.ledger.accept import Intake
-from services.ledger.receipts import ReceiptRow, WebhookLog
+from services.ledger.database import Database
+from services.ledger.receipts import WebhookLog
+from services.ledger.webhook_logs import KeptRequest
 from services.message.commit import GroupCommitter, Unit
+from services.message.email_threading import thread_emails
+from services.message.placing import count_receipts, distinct_receipts, park_unplaced
 from services.message.validation import inbound_draft
-from services.providers.base import (
-    Inbound,
-    MalformedWebhookError,
-    Provider,
-    Receipt,
-    WebhookContent,
-    WebhookRequest,
-)
+from services.message.webhook_logging import bounded_key, log_entry, note_outcomes
+from services.providers.base import Inbound, MalformedWebhookError, Provider, WebhookContent, WebhookRequest
 
 _log = get_logger(__name__)
 
-# Characters of an event key that are kept as they are.
-_MAX_EVENT_KEY = 255
+# Bytes from which a body is taken apart in a thread: it would keep everybody else waiting.
+_LARGE: Final = 262_144
 
-# Headers that are not kept: they carry credentials.
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+# What a proxy adds: behind one every caller looks local.
+_FORWARDED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
 
-# The same in URLs, where a provider cannot sign.
-_SECRET_IN_URL = re.compile(r"([?&]token=)[^&#]*", re.IGNORECASE)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,151 +41,143 @@ class Ingested:
     webhook_log_id: str
     applied_count: int
     duplicate_count: int
+    refused_count: int
     answer_type: str
     answer_body: bytes
 
 
 class WebhookIngester:
-    """Takes the raw requests of every configured provider."""
+    """Takes the raw requests of every configured provider.
 
-    def __init__(self, providers: Mapping[str, Provider], committer: GroupCommitter) -> None:
+    Without `verification` callers on loopback are believed without proof, all others as little as ever.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        database: Database,
+        committer: GroupCommitter,
+        *,
+        verification: bool = True,
+    ) -> None:
         self._providers = providers
+        self._database = database
         self._committer = committer
+        self._verification = verification
 
     async def ingest(self, name: str, request: WebhookRequest, *, remote_address: str) -> Ingested:
         """Verify a request and commit what it says.
 
-        Raises NotFoundError for a provider that is not configured, ForbiddenError for a signature that
-        is missing or wrong, InvalidRequestError for a body that cannot be understood; the last two are
-        logged in webhook_logs as well.
+        Raises NotFoundError for a provider that is not configured, and ForbiddenError for a signature that is
+        missing or wrong. What a provider has signed and nobody can understand is an error in the log and
+        answered as any other: it would be no better the next time.
         """
-        provider = self._providers.get(name)
-        if provider is None:
-            raise NotFoundError(f"no provider {name!r} is configured", reason="PROVIDER_NOT_FOUND")
-        if not provider.verify(request):
-            await self._refuse(name, request, remote_address, "forged", None)
-            raise ForbiddenError("the signature is missing or wrong", reason="WEBHOOK_FORGED")
-        try:
-            content = provider.parse(request)
-        except MalformedWebhookError as error:
-            await self._refuse(name, request, remote_address, "malformed", str(error))
-            raise InvalidRequestError(
-                f"the webhook cannot be understood: {error}", reason="WEBHOOK_MALFORMED"
-            ) from None
-        return await self._apply(name, request, remote_address, content)
-
-    async def _refuse(
-        self, name: str, request: WebhookRequest, remote_address: str, verdict: str, detail: str | None
-    ) -> None:
-        metrics.WEBHOOKS.labels(name, verdict).inc()
-        log = _log_entry(new_id(), name, request, remote_address, verdict, detail)
-        _log.warning("webhook_refused", provider=name, verdict=verdict, reason=detail, webhook_log_id=log.id)
-        await self._committer.submit(Unit(logs=[log], atomic=True))
-
-    async def _apply(
-        self, name: str, request: WebhookRequest, remote_address: str, content: WebhookContent
-    ) -> Ingested:
-        log_id = new_id()
-        items = self._inbound_items(name, content.inbound, log_id)
-        receipts = _distinct_receipts(name, content.receipts, log_id)
-        unit = Unit(
-            items=items,
-            receipts=receipts,
-            logs=[_log_entry(log_id, name, request, remote_address, "accepted", None)],
-            atomic=True,
-        )
-        committed = await self._committer.submit(unit)
-        metrics.WEBHOOKS.labels(name, "accepted").inc()
-        applied = [receipt for receipt in committed.applied if receipt.webhook_log_id == log_id]
-        moved = sum(receipt.moved for receipt in applied)
-        metrics.RECEIPTS.labels("moved").inc(moved)
-        metrics.RECEIPTS.labels("late").inc(len(applied) - moved)
-        metrics.RECEIPTS.labels("duplicate").inc(len(receipts) - len(applied))
-        stored = [item for item in items if committed.stored(item.id)]
-        for item in stored:
-            metrics.MESSAGES_RECEIVED.labels(item.draft.channel).inc()
-        applied_count = len(applied) + len(stored)
+        provider = self._provider(name)
+        verdict = "accepted"
+        if not await _aside(request, provider.verify):
+            if self._verification or not _is_local(request, remote_address):
+                await self._refuse(name, request, remote_address)
+            verdict = "unverified"
+        log = log_entry(new_id(), name, request, remote_address=remote_address, verdict=verdict)
+        content = await self._parse(provider, request, log)
+        duplicates = await self._apply(log, content, keep_log=True)
+        metrics.WEBHOOKS.labels(name, log.verdict).inc()
         return Ingested(
-            webhook_log_id=log_id,
-            applied_count=applied_count,
-            duplicate_count=len(content.receipts) + len(content.inbound) - applied_count,
+            webhook_log_id=log.id,
+            applied_count=log.applied_count,
+            duplicate_count=duplicates,
+            refused_count=log.refused_count,
             answer_type=content.answer_type,
             answer_body=content.answer_body,
         )
 
-    def _inbound_items(self, name: str, inbound: Sequence[Inbound], log_id: str) -> list[Intake]:
+    async def replay(self, kept: KeptRequest) -> WebhookLog:
+        """Apply a kept request again, whatever was said of it before; what was applied is not done twice.
+
+        Returns the entry with what has come of it now. Raises NotFoundError for a provider that is not
+        configured. The caller answers for where the request came from.
+        """
+        provider = self._provider(kept.provider)
+        request = WebhookRequest(kept.method, kept.url, kept.headers, kept.body)
+        verdict = kept.verdict if kept.verdict == "unverified" else "accepted"
+        log = log_entry(kept.id, kept.provider, request, remote_address=kept.remote_address, verdict=verdict)
+        content = await self._parse(provider, request, log)
+        await self._apply(log, content, keep_log=False)
+        return log
+
+    def _provider(self, name: str) -> Provider:
+        provider = self._providers.get(name)
+        if provider is None:
+            raise NotFoundError(f"no provider {name!r} is configured", reason="PROVIDER_NOT_FOUND")
+        return provider
+
+    async def _refuse(self, name: str, request: WebhookRequest, remote_address: str) -> None:
+        metrics.WEBHOOKS.labels(name, "forged").inc()
+        log = log_entry(new_id(), name, request, remote_address=remote_address, verdict="forged")
+        _log.warning("webhook_forged", provider=name, webhook_log_id=log.id)
+        await self._committer.submit(Unit(logs=[log], atomic=True))
+        raise ForbiddenError("the signature is missing or wrong", reason="WEBHOOK_FORGED")
+
+    async def _parse(self, provider: Provider, request: WebhookRequest, log: WebhookLog) -> WebhookContent:
+        """Return what a request says, nothing when it cannot be understood; the entry says which."""
+        try:
+            content = await _aside(request, provider.parse)
+        except MalformedWebhookError as error:
+            log.verdict, log.detail = "malformed", str(error)
+            _log.error("webhook_malformed", provider=log.provider, reason=log.detail, webhook_log_id=log.id)
+            content = WebhookContent(
+                refused_count=1, answer_type=provider.answer_type, answer_body=provider.answer_body
+            )
+        log.refused_count = content.refused_count
+        return content
+
+    async def _apply(self, log: WebhookLog, content: WebhookContent, *, keep_log: bool) -> int:
+        """Commit what a request says; return how much of it was known already."""
+        told = len(content.receipts) + len(content.inbound) + log.refused_count
+        items = self._inbound_items(content.inbound, log)
+        told -= log.refused_count
+        await thread_emails(self._database, [item.draft for item in items])
+        receipts, log.parked_count = await park_unplaced(
+            self._database, distinct_receipts(log.provider, content.receipts, log.id)
+        )
+        logs = [log] if keep_log else []
+        committed = await self._committer.submit(Unit(items, receipts, logs, atomic=True))
+        applied = [receipt for receipt in committed.applied if receipt.webhook_log_id == log.id]
+        count_receipts(len(receipts), applied)
+        for item in items:
+            if committed.stored(item.id):
+                metrics.MESSAGES_RECEIVED.labels(item.draft.channel).inc()
+        if not keep_log:
+            note_outcomes([log], items, receipts, committed.acceptances, applied)
+        return told - log.applied_count - log.parked_count
+
+    def _inbound_items(self, inbound: Sequence[Inbound], log: WebhookLog) -> list[Intake]:
         """Return what can be stored; a message with unusable addresses is logged and left out."""
         now = datetime.now(UTC)
         items: dict[str, Intake] = {}
         for message in inbound:
             try:
-                draft = inbound_draft(message, now=now, source=name, webhook_log_id=log_id)
+                draft = inbound_draft(message, now=now, source=log.provider, webhook_log_id=log.id)
             except InvalidRequestError as error:
+                log.refused_count += 1
                 _log.error(
                     "inbound_refused",
-                    provider=name,
-                    webhook_log_id=log_id,
-                    fields=[v.field for v in error.violations],
+                    provider=log.provider,
+                    webhook_log_id=log.id,
+                    fields=[violation.field for violation in error.violations],
                 )
                 continue
-            draft.event_key = _bounded(draft.event_key or "")
+            draft.event_key = bounded_key(draft.event_key or "")
             items.setdefault(draft.event_key, Intake(new_id(), draft))
         return list(items.values())
 
 
-def _distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> list[ReceiptRow]:
-    rows: dict[str, ReceiptRow] = {}
-    for receipt in receipts:
-        event_key = _bounded(receipt.event_key)
-        rows.setdefault(
-            event_key,
-            ReceiptRow(
-                provider=name,
-                event_key=event_key,
-                message_id=_uuid_or_none(receipt.message_id),
-                state=receipt.state,
-                attempt=receipt.attempt,
-                provider_message_id=receipt.provider_message_id or None,
-                provider_time=receipt.provider_time,
-                error_code=receipt.error_code or None,
-                detail=receipt.detail or None,
-                webhook_log_id=log_id,
-            ),
-        )
-    return list(rows.values())
+async def _aside(request: WebhookRequest, work: Callable[[WebhookRequest], _T]) -> _T:
+    """Do something with a request, in a thread when it is large."""
+    if len(request.body) < _LARGE:
+        return work(request)
+    return await asyncio.to_thread(work, request)
 
 
-def _bounded(event_key: str) -> str:
-    """Return a key that fits an index entry: a provider's overlong one is replaced by its digest."""
-    if len(event_key) <= _MAX_EVENT_KEY:
-        return event_key
-    return hashlib.blake2b(event_key.encode(errors="replace"), digest_size=32).hexdigest()
-
-
-def _uuid_or_none(text: str) -> str | None:
-    try:
-        return str(UUID(text)) if text else None
-    except ValueError:
-        return None
-
-
-def _log_entry(
-    log_id: str, name: str, request: WebhookRequest, remote_address: str, verdict: str, detail: str | None
-) -> WebhookLog:
-    # PostgreSQL stores no NUL characters.
-    headers = {
-        key.replace("\0", ""): value.replace("\0", "")
-        for key, value in request.headers.items()
-        if key not in _SECRET_HEADERS
-    }
-    return WebhookLog(
-        id=log_id,
-        provider=name,
-        method=request.method,
-        url=_SECRET_IN_URL.sub(r"\1***", request.url.replace("\0", "")),
-        headers=orjson.dumps(headers).decode(),
-        body=request.body,
-        remote_address=remote_address,
-        verdict=verdict,
-        detail=detail,
-    )
+def _is_local(request: WebhookRequest, remote_address: str) -> bool:
+    return is_loopback(remote_address) and not _FORWARDED & request.headers.keys()

@@ -136,6 +136,8 @@ class WebhookContent:
 
     receipts: Sequence[Receipt] = ()
     inbound: Sequence[Inbound] = ()
+    # Parts of the request that were passed over: of kinds not known, or not what they should be.
+    refused_count: int = 0
     answer_type: str = "application/json"
     answer_body: bytes = b"{}"
 
@@ -154,6 +156,9 @@ class Provider(ABC):
     send_timeout: float = 30.0
     # Seconds after an attempt was cut short until `lookup` can be believed to see it.
     inquiry_delay: float = 30.0
+    # What a webhook that cannot be understood is answered with: as any other, or it would come again.
+    answer_type: str = "application/json"
+    answer_body: bytes = b"{}"
 
     @abstractmethod
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:

@@ -60,7 +60,9 @@ _CREDENTIALS: Final[Mapping[str, Callable[[Settings], bool]]] = {
 def enabled_providers(settings: Settings) -> list[str]:
     """Return the names of the providers whose webhooks are taken: routes' own, and those with credentials."""
     routed = [name for names in settings.routing.values() for name in names]
-    return list(dict.fromkeys([*routed, *(name for name, has in _CREDENTIALS.items() if has(settings))]))
+    # Where nothing is verified no credentials are needed.
+    able = [name for name, has in _CREDENTIALS.items() if has(settings) or not settings.webhook_verification]
+    return list(dict.fromkeys([*routed, *able]))
 
 
 def build_providers(settings: Settings, names: Iterable[str]) -> dict[str, Provider]:

@@ -92,16 +92,16 @@ def parse_events(body: bytes) -> WebhookContent:
     if not isinstance(events, list):
         raise MalformedWebhookError("body is not a JSON array")
     receipts: list[Receipt] = []
-    passed_over: set[str] = set()
+    passed_over: list[str] = []
     for event in events:
         kind = _text(event, "event") if isinstance(event, dict) else ""
         if kind in _STATES:
             receipts.append(_receipt(event, kind))
         else:
-            passed_over.add(kind[:40])
+            passed_over.append(kind[:40])
     if passed_over:
-        _log.error("webhook_events_passed_over", provider="sendgrid", kinds=sorted(passed_over))
-    return WebhookContent(receipts=receipts)
+        _log.error("webhook_events_passed_over", provider="sendgrid", kinds=sorted(set(passed_over))[:20])
+    return WebhookContent(receipts=receipts, refused_count=len(passed_over))
 
 
 def _receipt(event: dict[str, Any], kind: str) -> Receipt:

@@ -9,7 +9,10 @@ from typing import Any, Final
 
 import orjson
 
+from services.kit.logs import get_logger
 from services.providers.base import Inbound, MalformedWebhookError, Receipt, WebhookContent, WebhookRequest
+
+_log = get_logger(__name__)
 
 TIMESTAMP_HEADER: Final = "X-Posthouse-Simulator-Timestamp"
 SIGNATURE_HEADER: Final = "X-Posthouse-Simulator-Signature"
@@ -59,6 +62,7 @@ def parse_events(body: bytes) -> WebhookContent:
         raise MalformedWebhookError("body is not a JSON array")
     receipts: list[Receipt] = []
     inbound: list[Inbound] = []
+    passed_over: list[str] = []
     for position, event in enumerate(events):
         if not isinstance(event, dict):
             raise MalformedWebhookError(f"[{position}] is not an object")
@@ -68,9 +72,13 @@ def parse_events(body: bytes) -> WebhookContent:
                 receipts.append(_receipt(event, kind))
             elif kind == "reply":
                 inbound.append(_reply(event))
+            else:
+                passed_over.append(kind[:40])
         except _FieldError as error:
             raise MalformedWebhookError(f"[{position}].{error}") from None
-    return WebhookContent(receipts=receipts, inbound=inbound)
+    if passed_over:
+        _log.error("webhook_events_passed_over", provider="simulator", kinds=sorted(set(passed_over))[:20])
+    return WebhookContent(receipts=receipts, inbound=inbound, refused_count=len(passed_over))
 
 
 class _FieldError(Exception):
@@ -127,11 +135,13 @@ def _attempt(event: dict[str, Any]) -> int:
     return attempt
 
 
-def _time(event: dict[str, Any]) -> datetime:
+def _time(event: dict[str, Any]) -> datetime | None:
+    """Return when it happened, None when the event does not say: then it counts from its arrival."""
+    text = event.get("timestamp")
     try:
-        return _parse_time(_text(event, "timestamp"))
+        return _parse_time(text) if isinstance(text, str) else None
     except ValueError:
-        raise _FieldError("timestamp is not an RFC 3339 time") from None
+        return None
 
 
 @lru_cache(maxsize=1024)

@@ -1,10 +1,11 @@
 """Where and how to reach an SMTP server: the SMTP_URL."""
 
-import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from services.kit.networks import is_loopback
 
 Tls = Literal["starttls", "tls", "none"]
 
@@ -47,7 +48,7 @@ def parse_smtp_url(url: str, *, connections: int = 4, allow_plaintext: bool = Fa
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.path.strip("/") or parts.fragment:
         raise ValueError("is not a URL of the form smtp://user:password@host:587")
     tls = _tls(parts.scheme, parts.query)
-    if tls == "none" and not (allow_plaintext or _is_loopback(parts.hostname)):
+    if tls == "none" and not (allow_plaintext or is_loopback(parts.hostname)):
         raise ValueError(
             "has tls=none for a host beyond loopback; POSTHOUSE_SMTP_ALLOW_PLAINTEXT=true allows it"
         )
@@ -76,12 +77,3 @@ def _tls(scheme: str, query: str) -> Tls:
     if scheme == "smtp" and asked == "none":
         return "none"
     raise ValueError("has a tls other than starttls or none, or one that smtps:// contradicts")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

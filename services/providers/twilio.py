@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -17,6 +16,7 @@ from twilio.rest import Client
 
 from services.kit.config import Settings, WrongSettingError
 from services.kit.logs import get_logger
+from services.kit.networks import is_loopback
 from services.providers.base import (
     Accepted,
     CannotTell,
@@ -34,7 +34,14 @@ from services.providers.base import (
 from services.providers.retry_after import read_retry_after
 from services.providers.twilio_errors import outcome_of
 from services.providers.twilio_lookup import MAX_PAGES, PAGE_SIZE, Search, read_page
-from services.providers.twilio_webhook import WebhookKeys, origins_of, parse_request, verify_signature
+from services.providers.twilio_webhook import (
+    ANSWER_BODY,
+    ANSWER_TYPE,
+    WebhookKeys,
+    origins_of,
+    parse_request,
+    verify_signature,
+)
 
 _log = get_logger(__name__)
 
@@ -68,6 +75,8 @@ class TwilioProvider(Provider):
     channels = frozenset({"sms", "mms"})
     # A message is in Twilio's lists soon after it was taken, though nothing says how soon.
     inquiry_delay = 60.0
+    answer_type = ANSWER_TYPE
+    answer_body = ANSWER_BODY
 
     def __init__(self, config: TwilioConfig) -> None:
         self._config = config
@@ -242,12 +251,11 @@ async def _note_connection(_session: Any, _context: Any, _parameters: Any) -> No
 
 def _callback_url(base_url: str) -> str:
     """Return where Twilio reports to, "" when it could not reach us: it refuses such addresses."""
-    host = urlsplit(base_url).hostname or ""
-    try:
-        local = ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    return "" if local else f"{base_url.rstrip('/')}/api/v1/webhooks/twilio"
+    return (
+        ""
+        if is_loopback(urlsplit(base_url).hostname or "")
+        else f"{base_url.rstrip('/')}/api/v1/webhooks/twilio"
+    )
 
 
 def has_credentials(settings: Settings) -> bool:

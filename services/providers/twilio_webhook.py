@@ -28,8 +28,11 @@ BODY_HASH: Final = "bodySHA256"
 ANSWER_TYPE: Final = "text/xml"
 ANSWER_BODY: Final = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
-# What each status moves a message to; all others, and those to come, are news that moves nothing.
+# What each status moves a message to; empty: it is kept as news and moves nothing.
 STATES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("accepted", "scheduled", "queued", "sending", "receiving", "received", "partially_delivered"), ""
+    ),
     "sent": "sent",
     "delivered": "delivered",
     "read": "read",
@@ -41,7 +44,6 @@ STATES: Final[Mapping[str, str]] = {
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_STATUS: Final = re.compile(r"[a-z_]{1,32}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 # Twilio attaches ten at most.
@@ -154,12 +156,12 @@ def _is_json(request: WebhookRequest) -> bool:
 def _receipt(parameters: Parameters, status: str, query: Mapping[str, Sequence[str]]) -> Receipt:
     sid = _sid(parameters)
     status = status.lower()
-    if _STATUS.fullmatch(status) is None:
-        raise MalformedWebhookError("MessageStatus is not a status")
+    if status not in STATES:
+        raise MalformedWebhookError("MessageStatus is not a status that is known")
     error_code = _once(parameters, "ErrorCode")
     if error_code and _NUMBER.fullmatch(error_code) is None:
         raise MalformedWebhookError("ErrorCode is not a number")
-    state = STATES.get(status, "")
+    state = STATES[status]
     detail = printable(_once(parameters, "ErrorMessage")) or text_of(error_code)
     if not detail and status != state:
         detail = status

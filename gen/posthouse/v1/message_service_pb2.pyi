@@ -321,20 +321,22 @@ class IngestWebhookRequest(_message.Message):
     def __init__(self, provider: _Optional[str] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., body: _Optional[bytes] = ..., remote_address: _Optional[str] = ...) -> None: ...
 
 class IngestWebhookResponse(_message.Message):
-    __slots__ = ("http_status", "content_type", "body", "applied_count", "duplicate_count", "webhook_log_id")
+    __slots__ = ("http_status", "content_type", "body", "applied_count", "duplicate_count", "webhook_log_id", "refused_count")
     HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     APPLIED_COUNT_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_COUNT_FIELD_NUMBER: _ClassVar[int]
     WEBHOOK_LOG_ID_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
     http_status: int
     content_type: str
     body: bytes
     applied_count: int
     duplicate_count: int
     webhook_log_id: str
-    def __init__(self, http_status: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., applied_count: _Optional[int] = ..., duplicate_count: _Optional[int] = ..., webhook_log_id: _Optional[str] = ...) -> None: ...
+    refused_count: int
+    def __init__(self, http_status: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., applied_count: _Optional[int] = ..., duplicate_count: _Optional[int] = ..., webhook_log_id: _Optional[str] = ..., refused_count: _Optional[int] = ...) -> None: ...
 
 class ListOptOutsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "sender", "recipient", "channel_family")

@@ -21,23 +21,43 @@ async def test_what_is_older_than_its_retention_goes(database: Database, book: B
             "message_id, channel, reason, attempt_count, replay_time",
             "gen_random_uuid(), 'sms', 'rejected', n, CASE WHEN n = 100 THEN now() END",
         ),
+        (
+            "webhook_logs",
+            "id, provider, method, url, headers, body, verdict",
+            "gen_random_uuid(), 'simulator', 'POST', n::text, '{}', '', 'accepted'",
+        ),
+        (
+            "parked_receipts",
+            "provider, event_key, provider_message_id, state, check_time",
+            "'simulator', n::text, 'SM1', 'sent', now()",
+        ),
     ):
         await book.rows(
             f"INSERT INTO {table} ({columns}, create_time)"  # noqa: S608
             f" SELECT {values}, now() - n * interval '1 hour' FROM generate_series(1, 6000) n"
         )
-    retention = Retention(idempotency_keys=DAY, provider_events=2 * DAY, dead_letters=3 * DAY)
+    retention = Retention(
+        idempotency_keys=DAY,
+        provider_events=2 * DAY,
+        dead_letters=3 * DAY,
+        webhook_logs=3 * DAY,
+        parked_receipts=DAY / 2,
+    )
     deleted = await Cleaner(database, retention).clean()
 
+    kept = (
+        ("idempotency_keys", "request_id", 23),
+        ("provider_events", "event_key", 47),
+        ("webhook_logs", "url", 71),
+        ("parked_receipts", "event_key", 11),
+    )
     assert deleted == {
-        "idempotency_keys": 6000 - 23,
-        "provider_events": 6000 - 47,
+        **{table: 6000 - oldest for table, _, oldest in kept},
         "dead_letters": 6000 - 71 - 1,
     }
     # The one that was replayed lately still says since when the message's attempts count.
     assert await book.rows("SELECT max(attempt_count), count(*) FROM dead_letters") == [(100, 72)]
-    for table, youngest, oldest in (("idempotency_keys", 1, 23), ("provider_events", 1, 47)):
-        key = "request_id" if table == "idempotency_keys" else "event_key"
+    for table, key, oldest in kept:
         rows = await book.rows(f"SELECT min({key}::int), max({key}::int), count(*) FROM {table}")  # noqa: S608
-        assert rows == [(youngest, oldest, oldest)]
+        assert rows == [(1, oldest, oldest)]
     assert set((await Cleaner(database, retention).clean()).values()) == {0}

@@ -18,6 +18,7 @@ from tests.unit.gateway.fakes import Fakes
 
 PHONE = "+15550001111"
 MAX_BODY = 64 * 1024
+MAX_WEBHOOK = 2 * 1024 * 1024
 
 
 @dataclass
@@ -64,6 +65,7 @@ async def gateway(fakes: Fakes) -> AsyncIterator[Gateway]:
         draining=draining,
         version="1.2.3",
         max_body_bytes=MAX_BODY,
+        max_webhook_bytes=MAX_WEBHOOK,
         phone_number=PHONE,
     )
     app = build_app(wiring)

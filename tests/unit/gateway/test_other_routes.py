@@ -1,5 +1,6 @@
 """Routes of conversations, dispatch, webhooks and the SMS-foundation API."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from posthouse.v1 import dispatch_service_pb2 as dispatch_pb
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import ForbiddenError
 from tests.unit.gateway import samples
-from tests.unit.gateway.conftest import PHONE, Gateway
+from tests.unit.gateway.conftest import MAX_WEBHOOK, PHONE, Gateway
 from tests.unit.gateway.fakes import Fakes, accept_all
 
 CONVERSATIONS = "/api/v1/conversations"
@@ -184,6 +185,22 @@ async def test_webhooks_pass_as_they_came(gateway: Gateway, path: str, provider:
     assert request.url == f"http://posthouse.test{path}?a=%20b&c"
     assert request.remote_address == "203.0.113.9"
     assert pb.Header(name="x-twilio-signature", value="sig") in request.headers
+
+
+async def test_a_webhook_may_be_larger_than_other_bodies(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    body = b"x" * (MAX_WEBHOOK - 1)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 1 << 20):
+            yield body[start : start + (1 << 20)]
+
+    for content in (body, pieces()):
+        response = await gateway.client.post("/api/v1/webhooks/sendgrid", content=content)
+        assert response.status_code == 200
+    assert [call.request.body == body for call in gateway.fakes.seen] == [True, True]
+    response = await gateway.client.post("/webhook/twilio/sms", content=b"x" * (MAX_WEBHOOK + 1))
+    assert (response.status_code, response.json()["reason"]) == (413, "TOO_LARGE")
 
 
 async def test_forged_webhook(client: httpx2.AsyncClient, fakes: Fakes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from gateway import answers
 from posthouse.v1 import message_pb2
 from posthouse.v1 import message_service_pb2 as pb
-from tests.unit.gateway.conftest import MAX_BODY, Gateway
+from tests.unit.gateway.conftest import MAX_BODY, MAX_WEBHOOK, Gateway
 from tests.unit.gateway.fakes import Fakes, accept_all, accepted
 from tests.unit.gateway.samples import SEND
 
@@ -221,6 +221,7 @@ async def test_too_large_is_refused_before_it_is_read(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("path", [URL, "/api/v1/messages/batch", "/api/v1/webhooks/simulator"])
 async def test_too_large_in_pieces(client: httpx2.AsyncClient, path: str) -> None:
+    limit = MAX_WEBHOOK if "webhooks" in path else MAX_BODY
     read = 0
 
     async def pieces() -> Any:
@@ -231,7 +232,7 @@ async def test_too_large_in_pieces(client: httpx2.AsyncClient, path: str) -> Non
 
     response = await client.post(path, content=pieces(), headers={"content-type": "application/json"})
     assert response.status_code == 413
-    assert read <= MAX_BODY // 8192 + 2
+    assert read <= limit // 8192 + 2
 
 
 async def test_body_in_pieces(client: httpx2.AsyncClient) -> None:

@@ -1,0 +1,122 @@
+"""Brings receipts to their messages, those too that name a message by the provider's id alone.
+
+Such a receipt may come before the provider's answer to the send, and so before anybody knows the id. It is
+parked, and placed when an attempt has that id.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from services.kit import metrics
+from services.kit.errors import PosthouseError
+from services.kit.logs import get_logger
+from services.ledger.database import Database
+from services.ledger.parking import find_attempts, park, take_placeable, unpark
+from services.ledger.receipts import AppliedReceipt, ReceiptRow
+from services.message.commit import GroupCommitter, Unit
+from services.message.webhook_logging import bounded_key
+from services.providers.base import Receipt
+
+_log = get_logger(__name__)
+
+# Parked receipts that are looked at in one go.
+_BATCH: Final = 500
+
+
+def distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> list[ReceiptRow]:
+    """Return the receipts of a request as rows, each key once."""
+    rows: dict[str, ReceiptRow] = {}
+    for receipt in receipts:
+        event_key = bounded_key(receipt.event_key)
+        rows.setdefault(
+            event_key,
+            ReceiptRow(
+                provider=name,
+                event_key=event_key,
+                message_id=_uuid_or_none(receipt.message_id),
+                state=receipt.state,
+                attempt=receipt.attempt,
+                provider_message_id=receipt.provider_message_id or None,
+                provider_time=receipt.provider_time,
+                error_code=receipt.error_code or None,
+                detail=receipt.detail or None,
+                webhook_log_id=log_id,
+            ),
+        )
+    return list(rows.values())
+
+
+async def park_unplaced(database: Database, rows: list[ReceiptRow]) -> tuple[list[ReceiptRow], int]:
+    """Return the rows that can be applied now, and the number of those that were parked.
+
+    A row that names no message of ours gets the one whose attempt has the provider's id. Parking is
+    committed here already: parked twice is parked once.
+    """
+    unplaced = [row for row in rows if row.message_id is None and row.provider_message_id is not None]
+    if not unplaced:
+        return rows, 0
+    async with database.hot() as connection:
+        ids = list(dict.fromkeys(row.provider_message_id or "" for row in unplaced))
+        attempts = await find_attempts(connection, unplaced[0].provider, ids)
+        for row in unplaced:
+            found = attempts.get(row.provider_message_id or "")
+            if found is not None:
+                row.message_id = found.message_id
+                row.attempt = row.attempt or found.attempt
+        waiting = [row for row in unplaced if row.message_id is None]
+        if waiting:
+            metrics.RECEIPTS.labels("parked").inc(await park(connection, waiting))
+    parked = {row.event_key for row in waiting}
+    return [row for row in rows if row.event_key not in parked], len(waiting)
+
+
+def count_receipts(given: int, applied: Sequence[AppliedReceipt]) -> None:
+    """Count receipts by what became of them."""
+    moved = sum(receipt.moved for receipt in applied)
+    metrics.RECEIPTS.labels("moved").inc(moved)
+    metrics.RECEIPTS.labels("late").inc(len(applied) - moved)
+    metrics.RECEIPTS.labels("duplicate").inc(given - len(applied))
+
+
+class Placer:
+    """Places parked receipts, every `interval` seconds. Any number of processes may."""
+
+    def __init__(self, database: Database, committer: GroupCommitter, *, interval: float = 1.0) -> None:
+        self._database = database
+        self._committer = committer
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Place for ever; cancel to stop."""
+        while True:
+            try:
+                looked_at = await self.place()
+            except PosthouseError:
+                looked_at = 0
+            except Exception:  # noqa: BLE001 - they are still parked the next time
+                _log.exception("placing_failed")
+                looked_at = 0
+            if looked_at < _BATCH:
+                await asyncio.sleep(self._interval)
+
+    async def place(self) -> int:
+        """Look at what is due once, place what can be, and return the number looked at."""
+        async with self._database.hot() as connection:
+            looked_at, receipts = await take_placeable(connection, limit=_BATCH)
+        if receipts:
+            committed = await self._committer.submit(Unit(receipts=receipts))
+            keys = {(receipt.provider, receipt.event_key) for receipt in receipts}
+            applied = [news for news in committed.applied if (news.provider, news.event_key) in keys]
+            count_receipts(len(receipts), applied)
+            async with self._database.hot() as connection:
+                await unpark(connection, receipts)
+        return looked_at
+
+
+def _uuid_or_none(text: str) -> str | None:
+    try:
+        return str(UUID(text)) if text else None
+    except ValueError:
+        return None
