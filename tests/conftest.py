@@ -5,11 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_socket
 
 from services.kit.config import Settings
 from tests.servers import NatsForTests, PostgresForTests, free_ports, running_nats, running_postgres
+
+# How long an example takes to make or to run says something of the machine alone.
+hypothesis.settings.register_profile(
+    "posthouse", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("posthouse")
 
 
 @pytest.hookimpl(optionalhook=True)
