@@ -98,11 +98,11 @@ async def list_logs(
     if chosen.until is not None:
         query = query.where(logs.create_time < chosen.until)
     if chosen.message_id:
-        # What tells of a message came no earlier: the entries before it need not be read.
+        # What tells of a message came no earlier, unless it was replayed.
         created = sa.select(messages.c.create_time).where(messages.c.id == chosen.message_id)
         query = query.where(
             logs.message_ids.contains([chosen.message_id]),
-            logs.create_time >= sa.func.coalesce(created.scalar_subquery(), sa.func.now()),
+            sa.or_(logs.create_time >= created.scalar_subquery(), logs.replay_time.is_not(None)),
         )
     return [LogSummary(*row) for row in await connection.execute(query)]
 

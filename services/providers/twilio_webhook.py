@@ -37,8 +37,9 @@ STATES: Final[Mapping[str, str]] = {
     "delivered": "delivered",
     "read": "read",
     "undelivered": "undelivered",
-    "failed": "failed",
-    "canceled": "failed",
+    # Twilio had it. Our FAILED is for what was given up before that, and nothing moves there from SENT.
+    "failed": "undelivered",
+    "canceled": "undelivered",
 }
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}

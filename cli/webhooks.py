@@ -1,0 +1,220 @@
+"""The log of webhooks from the command line: what came, what became of it, and doing it again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from pydantic import SecretStr
+
+from services.kit.config import Settings, WrongSettingError, load_settings
+from services.kit.errors import PosthouseError
+from services.kit.ids import parse_id
+from services.kit.logs import configure_logging
+
+if TYPE_CHECKING:
+    from services.ledger.database import Database
+    from services.ledger.webhook_logs import LogFilter, LogSummary
+    from services.message.replaying import Replayer
+
+app = typer.Typer(help="List and replay what providers have sent.", no_args_is_help=True)
+
+_T = TypeVar("_T")
+_PAGE = 200
+
+
+class Verdict(StrEnum):
+    """What was made of a request's proof and body."""
+
+    ACCEPTED = "accepted"
+    UNVERIFIED = "unverified"
+    FORGED = "forged"
+    MALFORMED = "malformed"
+
+
+_DataDir = Annotated[Path | None, typer.Option(help="Folder of the stack's data (default: .posthouse)")]
+_Provider = Annotated[str, typer.Option(help="Only of this provider")]
+_Verdict = Annotated[Verdict | None, typer.Option(help="Only with this verdict")]
+_Since = Annotated[datetime | None, typer.Option(help="Only from this time on, UTC")]
+_Until = Annotated[datetime | None, typer.Option(help="Only before this time, UTC")]
+
+
+@app.command("list")
+def list_entries(
+    provider: _Provider = "",
+    verdict: _Verdict = None,
+    message: Annotated[str, typer.Option(help="Only what told of the message with this id")] = "",
+    since: _Since = None,
+    until: _Until = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 100,
+    data_dir: _DataDir = None,
+) -> None:
+    """List kept requests, oldest first: id, time, provider, verdict, and what became of them."""
+
+    async def work(database: "Database", _replayer: "Replayer") -> None:
+        count = 0
+        async for entry in _entries(database, _filter(provider, verdict, message, since, until)):
+            typer.echo(_line(entry))
+            count += 1
+            if count == limit:
+                return
+
+    _run(data_dir, work)
+
+
+@app.command()
+def replay(
+    entries: Annotated[list[str] | None, typer.Argument(help="Ids of entries, as `list` shows them")] = None,
+    provider: _Provider = "",
+    verdict: _Verdict = None,
+    since: _Since = None,
+    until: _Until = None,
+    trust_forged: Annotated[
+        bool, typer.Option("--trust-forged", help="Also what was refused as forged: you vouch for it")
+    ] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Apply kept requests again: those named, or all of a range. Nothing is done twice."""
+    if not entries and since is None:
+        raise typer.BadParameter("name entries, or give --since")
+
+    async def work(database: "Database", replayer: "Replayer") -> int:
+        failed = 0
+        async for log_id in _chosen(database, entries, _filter(provider, verdict, "", since, until)):
+            try:
+                log = await replayer.replay(log_id, trust_forged=trust_forged)
+            except PosthouseError as error:
+                failed += 1
+                typer.echo(f"posthouse: {error.message}", err=True)
+                continue
+            typer.echo(
+                f"{log.id}  {log.verdict}  applied {log.applied_count}, repeated {log.repeated_count}, "
+                f"parked {log.parked_count}, refused {log.refused_count}"
+            )
+        return failed
+
+    if _run(data_dir, work):
+        raise typer.Exit(1)
+
+
+def _filter(
+    provider: str, verdict: Verdict | None, message: str, since: datetime | None, until: datetime | None
+) -> "LogFilter":
+    from services.ledger.webhook_logs import LogFilter  # noqa: PLC0415 - other commands need not load it
+
+    return LogFilter(
+        provider=provider,
+        verdict=verdict or "",
+        message_id=parse_id("message", message) if message else "",
+        since=None if since is None else since.replace(tzinfo=UTC),
+        until=None if until is None else until.replace(tzinfo=UTC),
+    )
+
+
+async def _entries(database: "Database", chosen: "LogFilter") -> "AsyncIterator[LogSummary]":
+    from services.ledger.webhook_logs import list_logs  # noqa: PLC0415 - the same
+
+    after = ""
+    while True:
+        async with database.read() as connection:
+            page = await list_logs(connection, chosen, limit=_PAGE, after=after)
+        for entry in page:
+            yield entry
+        if len(page) < _PAGE:
+            return
+        after = page[-1].id
+
+
+async def _chosen(database: "Database", named: list[str] | None, chosen: "LogFilter") -> AsyncIterator[str]:
+    for log_id in named or ():
+        yield parse_id("entry", log_id)
+    if not named:
+        async for entry in _entries(database, chosen):
+            yield entry.id
+
+
+def _line(entry: "LogSummary") -> str:
+    counts = (
+        ("applied", entry.applied_count),
+        ("repeated", entry.repeated_count),
+        ("parked", entry.parked_count),
+        ("refused", entry.refused_count),
+    )
+    told = ", ".join(f"{word} {count}" for word, count in counts if count) or "nothing"
+    parts = [entry.id, entry.create_time.isoformat(timespec="seconds"), entry.provider, entry.verdict, told]
+    parts += entry.message_ids or ()
+    if entry.detail:
+        parts.append(entry.detail)
+    if entry.replay_time is not None:
+        parts.append(f"replayed {entry.replay_time.isoformat(timespec='seconds')}")
+    return "  ".join(parts)
+
+
+def _run(data_dir: Path | None, work: "Callable[[Database, Replayer], Awaitable[_T]]") -> _T:
+    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    configure_logging("webhooks", level="error", style="console")
+
+    async def run() -> _T:
+        async with _opened(_of_stack(settings)) as (database, replayer):
+            return await work(database, replayer)
+
+    try:
+        return asyncio.run(run())
+    except (PosthouseError, WrongSettingError) as error:
+        typer.echo(f"posthouse: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _of_stack(settings: Settings) -> Settings:
+    """Return the settings with what the stack of the data folder has made by itself."""
+    from cli.datadir import DataDir  # noqa: PLC0415 - not to be had on Windows
+
+    data = DataDir(settings.data_dir)
+    changes: dict[str, object] = {}
+    if "database_url" not in settings.model_fields_set and (state := data.read_state()) is not None:
+        changes["database_url"] = state.database_url
+    if settings.simulator_secret is None:
+        # Not to check anything with: a provider that is not set up cannot read either.
+        changes["simulator_secret"] = SecretStr("unused")
+    return settings.model_copy(update=changes)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> "AsyncIterator[tuple[Database, Replayer]]":
+    from services.kit.bus import Bus, BusConfig  # noqa: PLC0415 - the same
+    from services.kit.fault_points import FaultPoints  # noqa: PLC0415 - the same
+    from services.ledger.database import Database  # noqa: PLC0415 - the same
+    from services.ledger.relay import Relay  # noqa: PLC0415 - the same
+    from services.message.commit import GroupCommitter  # noqa: PLC0415 - the same
+    from services.message.replaying import Replayer  # noqa: PLC0415 - the same
+    from services.message.webhook_wiring import build_ingester  # noqa: PLC0415 - the same
+
+    database = Database(
+        settings.database_url, pool_size=8, timeout=settings.database_timeout, name="webhooks"
+    )
+    # Nothing is published from here: the sweepers of the running processes do that.
+    relay = Relay(
+        database,
+        Bus(BusConfig(settings.nats_url.split(","), "posthouse-webhooks")),
+        republish_after=settings.outbox_republish_after,
+    )
+    committer = GroupCommitter(
+        database,
+        relay,
+        batch_size=settings.commit_batch_size,
+        queue_size=settings.commit_queue_size,
+        republish_after=settings.outbox_republish_after,
+        faults=FaultPoints(),
+    )
+    ingester = build_ingester(settings, database, committer)
+    await database.start()
+    committer.start()
+    try:
+        yield database, Replayer(database, ingester, memory=settings.provider_event_retention)
+    finally:
+        await committer.close()
+        await database.close()
