@@ -51,6 +51,10 @@ def up(
             min=FIRST_PAUSE, help="Longest pause before what has died is started again; pauses grow up to it"
         ),
     ] = LONGEST_PAUSE,
+    monitor_simulator: Annotated[
+        bool,
+        typer.Option("--monitor-simulator", help="Run a Collections Monitor to try, with a tenant in it"),
+    ] = False,
 ) -> None:
     """Run everything: PostgreSQL, NATS, the four processes, the simulator as provider of every channel.
 
@@ -64,7 +68,10 @@ def up(
         check_exposure(settings)
     except WrongSettingError as error:
         sys.exit(f"posthouse: wrong setting {error}")
-    raise typer.Exit(Stack(settings, nats_port=nats_port, restart_pause=restart_pause).run())
+    stack = Stack(
+        settings, nats_port=nats_port, restart_pause=restart_pause, monitor_simulator=monitor_simulator
+    )
+    raise typer.Exit(stack.run())
 
 
 @app.command()
@@ -89,6 +96,25 @@ def dispatch() -> None:
 def gateway() -> None:
     """Run the HTTP gateway: REST, webhooks, documentation."""
     _run("gateway")
+
+
+@app.command("monitor-simulator")
+def monitor_simulator(
+    host: Annotated[str, typer.Option(help="Address to bind to")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one")] = 8010,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
+) -> None:
+    """Run a Collections Monitor to try: tenants in monitor.json of the data folder, over HTTP."""
+    import asyncio  # noqa: PLC0415 - only this command needs it
+
+    from cli.monitor_simulator import serve  # noqa: PLC0415 - the same
+
+    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    try:
+        asyncio.run(serve(settings.data_dir / "monitor.json", host, port))
+    except OSError as error:
+        typer.echo(f"posthouse: cannot listen on {host}:{port}: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
 
 
 @app.command()

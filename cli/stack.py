@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from cli import ports
 from cli.console import StackConsole
 from cli.datadir import DataDir, DataDirError, StackState, start_time
-from cli.embedded.nats import EmbeddedNats
+from cli.embedded.nats import EmbeddedNats, free_port
 from cli.embedded.postgres import EmbeddedPostgres
 from cli.embedded.spawn import Process, Server, StartError, last_line, spawn
 from cli.health import gateway_is_ready
@@ -24,8 +24,9 @@ DATABASE = "posthouse"
 
 _GRPC_PORTS = 3
 _POSTGRES, _NATS = "postgres", "nats"
+_MONITOR = "monitor-simulator"
 # The gateway goes first, so that nothing new comes in while the others finish what they have.
-_STOP_ORDER = (("gateway",), ("message", "conversation", "dispatch"))
+_STOP_ORDER = (("gateway",), ("message", "conversation", "dispatch"), (_MONITOR,))
 _SERVICES = ("message", "conversation", "dispatch", "gateway")
 
 # What bulk senders on this machine may use until keys are given out: messages per period, in effect no limit.
@@ -48,12 +49,14 @@ class Stack:
         *,
         nats_port: int = 0,
         restart_pause: float = LONGEST_PAUSE,
+        monitor_simulator: bool = False,
         program: list[str] | None = None,
     ) -> None:
         self._settings = settings
         self._gateway_token = settings.gateway_token or SecretStr(secrets.token_urlsafe(32))
         self._restart_pause = restart_pause
         self._nats_port = nats_port
+        self._monitor_port = free_port() if monitor_simulator else 0
         # -P: a folder named `services` where the command is called must not hide the package.
         self._program = program or [sys.executable, "-P", "-m", "cli.main"]
         self._data = DataDir(settings.data_dir)
@@ -100,7 +103,7 @@ class Stack:
         self._migrate()
         stop.pause(0)
         self._environment = self._child_environment()
-        for name in _SERVICES:
+        for name in self._names():
             self._supervisor.add(
                 Child(
                     name,
@@ -180,7 +183,13 @@ class Stack:
             raise StartError(f"cannot migrate the database: {str(error).splitlines()[0]}") from error
 
     def _spawn(self, name: str) -> Process:
-        return spawn([*self._program, name], log=self._log(name), env=self._environment)
+        command = [*self._program, name]
+        if name == _MONITOR:
+            command += ["--port", str(self._monitor_port)]
+        return spawn(command, log=self._log(name), env=self._environment)
+
+    def _names(self) -> tuple[str, ...]:
+        return (*_SERVICES, _MONITOR) if self._monitor_port else _SERVICES
 
     def _child_environment(self) -> dict[str, str]:
         settings = self._settings
@@ -203,6 +212,8 @@ class Stack:
             for name, value in defaults.items()
             if name.removeprefix("POSTHOUSE_").lower() not in given
         }
+        if self._monitor_port:
+            own["MONITOR_API_URL"] = self._monitor_url()
         return {
             **os.environ,
             **own,
@@ -265,6 +276,9 @@ class Stack:
     def _base_url(self) -> str:
         return f"http://{ports.join(ports.reachable(self._settings.host), self._settings.http_port)}"
 
+    def _monitor_url(self) -> str:
+        return f"http://127.0.0.1:{self._monitor_port}"
+
     def _log(self, name: str) -> Path:
         return self._data.path / "logs" / f"{name}.log"
 
@@ -288,6 +302,8 @@ class Stack:
             for offset, name in enumerate(_SERVICES[:_GRPC_PORTS])
         ]
         rows.append(("gateway", self._base_url(), f"HTTP; try it at {self._base_url()}/api/v1/docs"))
+        if self._monitor_port:
+            rows.append(("monitor", self._monitor_url(), "a Collections Monitor to try"))
         if settings.rate_limit_enabled:
             place = f"{settings.rate_limit_requests} requests per {settings.rate_limit_period} s and endpoint"
             note = f"bulk senders have their own; try X-API-Key: {_BULK_KEY}" if self._offers_bulk() else ""

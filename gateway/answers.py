@@ -126,6 +126,8 @@ class Message(_Shape):
     error_code: str | None
     error_message: str | None
     transactional: bool
+    language: Literal["en", "es", "pt"] | None
+    language_confidence: float | None
 
 
 class Messages(_Shape):
@@ -219,7 +221,8 @@ class Conversation(_Shape):
     workflow_type: str | None
     workflow_id: str | None
     tenant_id: str | None
-    language: str | None
+    language: Literal["en", "es", "pt"] | None
+    language_confidence: float | None
     metadata: dict[str, str]
 
 
@@ -258,15 +261,41 @@ class Stats(_Shape):
     median_answer_seconds: float
 
 
-class PhoneConversation(_Shape):
-    """The newest conversation of a phone number, with a page of its messages."""
+class PhoneMessage(_Shape):
+    """A text message as the foundation names its parts."""
 
-    phone_number: str
-    conversation: Conversation
-    messages: list[Message]
-    page: int
+    id: str
+    direction: DirectionWord
+    content: str
+    twilio_sid: str | None = Field(description="The provider's id, whichever it is.")
+    delivery_status: StateWord
+    created_at: Time
+    sender: str = Field(alias="from")
+    recipient: str = Field(alias="to")
+    media_urls: list[str]
+    language: Literal["en", "es", "pt"] | None
+
+
+class PhoneWorkflow(_Shape):
+    """The newest conversation of a phone number, and what it belongs to."""
+
+    phone_number: str = Field(description="The contact's number as it was asked for.")
+    conversation_id: str
+    tenant_id: str | None
+    workflow_type: str | None
+    workflow_id: str | None
+    language: Literal["en", "es", "pt"] | None
+    last_message_at: Time | None
+
+
+class PhoneConversation(PhoneWorkflow):
+    """The newest conversation of a phone number, with a page of its messages, newest first."""
+
+    messages: list[PhoneMessage]
+    page: int | None = Field(description="Null when a cursor was given.")
     limit: int
-    total: int
+    total: int = Field(description="Messages in all.")
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last.")
 
 
 class Event(_Shape):

@@ -98,6 +98,8 @@ def message(item: message_pb2.Message) -> Json:
         "error_code": item.error_code or None,
         "error_message": item.error_message or None,
         "transactional": item.transactional,
+        "language": item.language or None,
+        "language_confidence": item.language_confidence if item.language else None,
     }
 
 
@@ -181,7 +183,37 @@ def conversation(item: conversation_pb2.Conversation) -> Json:
         "workflow_id": item.workflow_id or None,
         "tenant_id": item.tenant_id or None,
         "language": item.language or None,
+        "language_confidence": item.language_confidence if item.language else None,
         "metadata": dict(item.metadata),
+    }
+
+
+def phone_workflow(phone_number: str, item: conversation_pb2.Conversation) -> Json:
+    """Return the JSON of a conversation as the SMS foundation names its parts."""
+    return {
+        "phone_number": phone_number,
+        "conversation_id": item.id,
+        "tenant_id": item.tenant_id or None,
+        "workflow_type": item.workflow_type or None,
+        "workflow_id": item.workflow_id or None,
+        "language": item.language or None,
+        "last_message_at": _when(item, "last_message_time"),
+    }
+
+
+def phone_message(item: message_pb2.Message) -> Json:
+    """Return the JSON of a text message as the SMS foundation names its parts."""
+    return {
+        "id": item.id,
+        "direction": DIRECTION.word(item.direction),
+        "content": item.body,
+        "twilio_sid": item.provider_message_id or None,
+        "delivery_status": STATE.word(item.state),
+        "created_at": _when(item, "create_time"),
+        "from": item.sender,
+        "to": item.recipient,
+        "media_urls": [attachment.url for attachment in item.attachments if attachment.url],
+        "language": item.language or None,
     }
 
 

@@ -185,6 +185,17 @@ class ConversationUpdate(_Shape):
     metadata: dict[str, str] | None = Field(None, description="Replaces all labels; null clears them.")
 
 
+class PhoneUpdate(_Shape):
+    """Which workflow a conversation belongs to; a field that is not given stays as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"workflow_type": "collections", "workflow_id": "case-17"}]}
+    )
+
+    workflow_type: str | None = Field(None, description="Kind of business process; null clears it.")
+    workflow_id: str | None = Field(None, description="Id within that kind; null clears it.")
+
+
 class ReplayRequest(_Shape):
     """Dead letters to put back into the queue."""
 
@@ -230,5 +241,5 @@ class SmsRequest(_Shape):
     recipient: str = Field(alias="to", description="Phone number to send to.")
     body: str = Field(description="Text.")
     conversation_id: str | None = Field(
-        None, description="Taken for compatibility; the two addresses decide the conversation."
+        None, description="Refused unless it is the conversation of the two numbers."
     )

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import answers, render, requests, schemas
 from gateway.coalesce import Coalescer
@@ -12,14 +13,14 @@ from gateway.rpc import Backends, call
 from posthouse.v1 import conversation_pb2, message_pb2
 from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import NotFoundError, UnavailableError
+from services.kit.errors import InvalidRequestError, NotFoundError, UnavailableError
 
-# Every page but the first costs the calls of those before it.
+# Every page but the first costs the calls of those before it; a cursor does not.
 _LAST_PAGE = 100
 
 
 class SmsRoutes:
-    """POST /sms/send and GET /conversations/{phone_number}."""
+    """POST /sms/send, and GET and PATCH /conversations/{phone_number}."""
 
     def __init__(self, backends: Backends, coalescer: Coalescer, phone_number: str | None) -> None:
         self._conversation = backends.conversation
@@ -35,6 +36,9 @@ class SmsRoutes:
         add("/conversations/{phone_number}", self.show, methods=["GET"],
             summary="Read the newest conversation of a phone number",
             responses=documented(answers.PhoneConversation, "A page of messages, newest first."))  # fmt: skip
+        add("/conversations/{phone_number}", self.update, methods=["PATCH"],
+            summary="Say which workflow the newest conversation of a phone number belongs to",
+            responses=documented(answers.PhoneWorkflow, "The conversation."))  # fmt: skip
         return routes
 
     async def send(
@@ -47,6 +51,8 @@ class SmsRoutes:
         if not self._phone_number:
             raise UnavailableError("TWILIO_PHONE_NUMBER is not set: there is no number to send from")
         key = requests.idempotency_key(idempotency_key)
+        if body.conversation_id:
+            await self._check(request, [self._phone_number, body.recipient], body.conversation_id)
         message = await self._coalescer.send(
             pb.SendMessageRequest(
                 sender=self._phone_number,
@@ -68,31 +74,67 @@ class SmsRoutes:
         phone_number: str,
         page: Annotated[int, Query(ge=1, le=_LAST_PAGE)] = 1,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        cursor: Annotated[str, Query(description="next_cursor of the page before; `page` is ignored.")] = "",
     ) -> Response:
-        """Return the conversation a phone number was last active in, with one page of its messages."""
-        found = await call(
-            self._conversation.LookupConversation,
-            conversation_pb.LookupConversationRequest(
-                participants=[phone_number], channel_family=conversation_pb2.CHANNEL_FAMILY_SMS
-            ),
-            request,
-        )
-        if not found.conversations:
-            raise NotFoundError("this number has no conversation", reason="CONVERSATION_NOT_FOUND")
-        newest = found.conversations[0]
+        """Return the conversation a phone number, in any form, was last active in, with its messages."""
+        newest = await self._newest(request, phone_number)
+        messages, next_cursor = await self._page(request, newest.id, 1 if cursor else page, limit, cursor)
         return render.answer(
             {
-                "phone_number": phone_number,
-                "conversation": render.conversation(newest),
-                "messages": await self._page(request, newest.id, page, limit),
-                "page": page,
+                **render.phone_workflow(phone_number, newest),
+                "messages": messages,
+                "page": None if cursor else page,
                 "limit": limit,
                 "total": newest.message_count,
+                "next_cursor": next_cursor or None,
             }
         )
 
-    async def _page(self, request: Request, conversation_id: str, page: int, limit: int) -> list[render.Json]:
-        token = ""
+    async def update(self, request: Request, phone_number: str, body: schemas.PhoneUpdate) -> Response:
+        """Change the fields given; null clears a field. Posthouse keeps both and interprets neither."""
+        given = sorted(body.model_fields_set)
+        if not given:
+            raise InvalidRequestError.field("body", "must have workflow_type or workflow_id")
+        newest = await self._newest(request, phone_number)
+        changed = await call(
+            self._conversation.UpdateConversation,
+            conversation_pb.UpdateConversationRequest(
+                conversation=conversation_pb2.Conversation(
+                    id=newest.id,
+                    workflow_type=body.workflow_type or "",
+                    workflow_id=body.workflow_id or "",
+                ),
+                update_mask=FieldMask(paths=given),
+            ),
+            request,
+        )
+        return render.answer(render.phone_workflow(phone_number, changed.conversation))
+
+    async def _lookup(self, request: Request, *participants: str) -> list[conversation_pb2.Conversation]:
+        found = await call(
+            self._conversation.LookupConversation,
+            conversation_pb.LookupConversationRequest(
+                participants=participants, channel_family=conversation_pb2.CHANNEL_FAMILY_SMS
+            ),
+            request,
+        )
+        return list(found.conversations)
+
+    async def _newest(self, request: Request, phone_number: str) -> conversation_pb2.Conversation:
+        found = await self._lookup(request, phone_number)
+        if not found:
+            raise NotFoundError("this number has no conversation", reason="CONVERSATION_NOT_FOUND")
+        return found[0]
+
+    async def _check(self, request: Request, participants: list[str], conversation_id: str) -> None:
+        """Refuse a conversation that the message would not become part of."""
+        found = await self._lookup(request, *participants)
+        if conversation_id not in {conversation.id for conversation in found}:
+            raise InvalidRequestError.field("conversation_id", "is not the conversation of these two numbers")
+
+    async def _page(
+        self, request: Request, conversation_id: str, page: int, limit: int, token: str
+    ) -> tuple[list[render.Json], str]:
         for number in range(1, page + 1):
             response = await call(
                 self._conversation.ListConversationMessages,
@@ -101,9 +143,9 @@ class SmsRoutes:
                 ),
                 request,
             )
-            if number == page:
-                return [render.message(message) for message in response.messages]
             token = response.next_page_token
+            if number == page:
+                return [render.phone_message(message) for message in response.messages], token
             if not token:
                 break
-        return []
+        return [], ""

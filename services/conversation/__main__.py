@@ -46,7 +46,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         streams=settings.watch_streams,
         authenticator=Authenticator.build(settings, ApiKeyStore(database)),
     )
-    servicer = ConversationServicer(database, watchers)
+    servicer = ConversationServicer(database, watchers, phone_region=settings.phone_region)
     pb_grpc.add_ConversationServiceServicer_to_server(servicer, server.server)
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
     await database.start()

@@ -21,11 +21,12 @@ _NOT_DIGIT = re.compile("[^0-9]")
 _PAIR = 2
 
 
-def read_participant(field: str, text: str) -> Address:
+def read_participant(field: str, text: str, *, region: str | None = None) -> Address:
     """Return an address written in any form, normalised as intake does it.
 
     All that intake may ever have stored passes, whatever the settings say now: unassigned numbers, short
-    codes, alphanumeric senders. A number may lack its plus, as it does in many a URL and database.
+    codes, alphanumeric senders. A number may lack its plus, as it does in many a URL and database, and its
+    country code where `region`, an ISO 3166 code, says which.
     """
     try:
         return _normalise(text)
@@ -34,14 +35,19 @@ def read_participant(field: str, text: str) -> Address:
         if plusless and "@" not in text:
             with contextlib.suppress(InvalidAddressError):
                 return _normalise(f"+{text.strip()}")
+        if region is not None:
+            with contextlib.suppress(InvalidAddressError):
+                return _normalise(text, region)
         raise InvalidRequestError.field(field, str(error)) from None
 
 
-def read_participants(field: str, texts: Sequence[str]) -> list[Address]:
+def read_participants(field: str, texts: Sequence[str], *, region: str | None = None) -> list[Address]:
     """Return one or two addresses."""
     if not 1 <= len(texts) <= _PAIR:
         raise InvalidRequestError.field(field, "must be one address or two")
-    return [read_participant(f"{field}[{position}]", text) for position, text in enumerate(texts)]
+    return [
+        read_participant(f"{field}[{position}]", text, region=region) for position, text in enumerate(texts)
+    ]
 
 
 def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
@@ -61,5 +67,5 @@ def read_time(field: str, time: Timestamp) -> datetime:
         raise InvalidRequestError.field(field, "must lie between the years 1 and 9999") from None
 
 
-def _normalise(text: str) -> Address:
-    return normalise(text, allow_short_code=True, allow_alphanumeric=True)
+def _normalise(text: str, region: str | None = None) -> Address:
+    return normalise(text, default_region=region, allow_short_code=True, allow_alphanumeric=True)

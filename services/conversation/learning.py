@@ -46,7 +46,6 @@ async def learning(settings: Settings, database: Database, bus: Bus) -> AsyncIte
                     pause=min(5.0, settings.monitor_reconcile_interval),
                     lease=_REQUESTS * settings.monitor_timeout + 10.0,
                 ),
-                own_numbers=[settings.twilio_phone_number] if settings.twilio_phone_number else (),
             )
             feeds += [
                 SharedFeed(

@@ -31,6 +31,7 @@ CONVERSATION_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     conversations.c.workflow_id,
     conversations.c.tenant_id,
     conversations.c.language,
+    conversations.c.language_confidence,
     conversations.c.metadata,
 )
 
@@ -53,6 +54,7 @@ def conversation_from_row(row: sa.Row[Any]) -> conversation_pb2.Conversation:
         "workflow_id": row.workflow_id,
         "tenant_id": row.tenant_id,
         "language": row.language,
+        "language_confidence": row.language_confidence,
         "metadata": row.metadata,
     }
     return conversation_pb2.Conversation(**fields)

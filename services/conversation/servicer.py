@@ -24,8 +24,9 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class ConversationServicer(pb_grpc.ConversationServiceServicer):
     """Reads conversations, and keeps what people note about them."""
 
-    def __init__(self, database: Database, watchers: Watchers) -> None:
+    def __init__(self, database: Database, watchers: Watchers, *, phone_region: str = "US") -> None:
         self._database = database
+        self._phone_region = phone_region
         self._watchers = watchers
         self._statistics = Statistics(database)
 
@@ -42,7 +43,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.LookupConversationRequest, _context: _Context
     ) -> pb.LookupConversationResponse:
         """Find the conversations of one address or of two."""
-        participants = read_participants("participants", request.participants)
+        participants = read_participants("participants", request.participants, region=self._phone_region)
         family = read_family("channel_family", request.channel_family)
         async with self._database.read() as connection:
             found = await lookup.find_conversations(connection, participants, channel_family=family)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,14 +67,11 @@ class TenantLinker:
         monitor: MonitorClient,
         breaker: Breaker,
         policy: AskingPolicy,
-        *,
-        own_numbers: Iterable[str] = (),
     ) -> None:
         self._database = database
         self._monitor = monitor
         self._breaker = breaker
         self._policy = policy
-        self._own_numbers = frozenset(own_numbers)
         self._wake = asyncio.Event()
 
     async def meet(self, message_ids: Sequence[str]) -> None:
@@ -131,7 +128,7 @@ class TenantLinker:
 
     async def _meet(self, met: Sequence[Meeting]) -> None:
         # Short codes and names are nobody's number.
-        met = [each for each in met if each.address.startswith("+") and each.address not in self._own_numbers]
+        met = [each for each in met if each.address.startswith("+")]
         if not met:
             return
         policy = self._policy

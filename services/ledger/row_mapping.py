@@ -43,6 +43,8 @@ MESSAGE_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     messages.c.error_code,
     messages.c.error_message,
     messages.c.transactional,
+    messages.c.language,
+    messages.c.language_confidence,
 )
 
 EVENT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
@@ -103,6 +105,8 @@ def message_from_row(row: sa.Row[Any]) -> message_pb2.Message:
         "error_code": row.error_code,
         "error_message": row.error_message,
         "transactional": row.transactional,
+        "language": row.language,
+        "language_confidence": row.language_confidence,
     }
     return message_pb2.Message(**fields)
 

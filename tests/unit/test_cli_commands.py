@@ -26,7 +26,17 @@ def taken() -> Iterator[int]:
 
 def test_help_lists_every_process() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    for name in ("up", "message", "conversation", "dispatch", "gateway", "migrate", "demo", "health"):
+    for name in (
+        "up",
+        "message",
+        "conversation",
+        "dispatch",
+        "gateway",
+        "migrate",
+        "demo",
+        "health",
+        "monitor-simulator",
+    ):
         assert name in shown
 
 

@@ -22,7 +22,7 @@ CHANNEL_FAMILY_EMAIL: ChannelFamily
 CHANNEL_FAMILY_VOICE: ChannelFamily
 
 class Conversation(_message.Message):
-    __slots__ = ("id", "channel_family", "participants", "create_time", "last_message_time", "last_message_id", "message_count", "unread_count", "archive_time", "workflow_type", "workflow_id", "tenant_id", "language", "metadata")
+    __slots__ = ("id", "channel_family", "participants", "create_time", "last_message_time", "last_message_id", "message_count", "unread_count", "archive_time", "workflow_type", "workflow_id", "tenant_id", "language", "metadata", "language_confidence")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Conversation(_message.Message):
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     id: str
     channel_family: ChannelFamily
     participants: _containers.RepeatedScalarFieldContainer[str]
@@ -58,4 +59,5 @@ class Conversation(_message.Message):
     tenant_id: str
     language: str
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., channel_family: _Optional[_Union[ChannelFamily, str]] = ..., participants: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_id: _Optional[str] = ..., message_count: _Optional[int] = ..., unread_count: _Optional[int] = ..., archive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workflow_type: _Optional[str] = ..., workflow_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., language: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    language_confidence: float
+    def __init__(self, id: _Optional[str] = ..., channel_family: _Optional[_Union[ChannelFamily, str]] = ..., participants: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_id: _Optional[str] = ..., message_count: _Optional[int] = ..., unread_count: _Optional[int] = ..., archive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workflow_type: _Optional[str] = ..., workflow_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., language: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., language_confidence: _Optional[float] = ...) -> None: ...

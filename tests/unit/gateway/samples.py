@@ -69,6 +69,9 @@ def conversation() -> conversation_pb2.Conversation:
         message_count=2**40,
         unread_count=1,
         workflow_type="collections",
+        tenant_id="t1",
+        language="es",
+        language_confidence=0.95,
         metadata={"k": "v"},
     )
 

@@ -78,7 +78,7 @@ async def test_document(client: httpx2.AsyncClient) -> None:
         for method, operation in item.items()
     }
     assert ("post", send.PATH) in operations
-    assert len(operations) == 37
+    assert len(operations) == 38
     for operation in operations.values():
         assert "422" not in operation["responses"]
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}

@@ -239,7 +239,7 @@ async def test_sms_send(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     fakes.answers["SendMessages"] = accept_all
     response = await client.post(
         "/sms/send",
-        json={"to": "+15559876543", "body": "hi", "conversation_id": "any"},
+        json={"to": "+15559876543", "body": "hi"},
         headers={"Idempotency-Key": "k"},
     )
     assert response.status_code == 202
@@ -253,6 +253,20 @@ async def test_sms_send(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     )
     response = await client.post("/sms/send", json={"body": "hi"})
     assert response.json()["errors"][0]["field"] == "to"
+
+
+async def test_sms_send_within_a_conversation(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    fakes.answers["SendMessages"] = accept_all
+    conversation = samples.conversation()
+    fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse(
+        conversations=[conversation]
+    )
+    body = {"to": "+15559876543", "body": "hi", "conversation_id": conversation.id}
+    assert (await client.post("/sms/send", json=body)).status_code == 202
+    assert list(fakes.only("LookupConversation").request.participants) == [PHONE, "+15559876543"]
+    response = await client.post("/sms/send", json={**body, "conversation_id": "another"})
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "conversation_id")
+    fakes.only("SendMessages")
 
 
 async def test_sms_send_without_a_number(gateway: Gateway) -> None:
@@ -284,9 +298,45 @@ async def test_conversation_of_a_number(client: httpx2.AsyncClient, fakes: Fakes
         assert response.status_code == 200
         answers.PhoneConversation.model_validate(response.json())
         assert [message["id"] for message in response.json()["messages"]] == expected
+    found = (await client.get("/conversations/+15559876543?limit=1&cursor=2")).json()
+    assert ([message["id"] for message in found["messages"]], found["next_cursor"]) == (["m2"], "3")
+    assert found["page"] is None
+    conversation = samples.conversation()
+    assert found["conversation_id"] == conversation.id
+    assert found["tenant_id"] == conversation.tenant_id
+    assert found["workflow_type"] == conversation.workflow_type
+    assert found["language"] == conversation.language
+    (message,) = found["messages"]
+    assert (message["direction"], message["content"], message["twilio_sid"]) == ("outbound", "b", "p1")
+    assert (message["delivery_status"], message["created_at"]) == ("delivered", samples.NOON_TEXT)
     assert fakes.seen[0].request.participants == ["+15559876543"]
     fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse()
     response = await client.get("/conversations/+15550000000")
     assert (response.status_code, response.json()["reason"]) == (404, "CONVERSATION_NOT_FOUND")
     response = await client.get("/conversations/+15550000000?page=0&limit=999")
     assert [error["field"] for error in response.json()["errors"]] == ["page", "limit"]
+
+
+async def test_workflow_of_a_number(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    conversation = samples.conversation()
+    fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse(
+        conversations=[conversation]
+    )
+    fakes.answers["UpdateConversation"] = conversation_pb.UpdateConversationResponse(
+        conversation=conversation
+    )
+    url = "/conversations/(555) 987-6543"
+    response = await client.patch(url, json={"workflow_type": "any thing", "workflow_id": None})
+    assert response.status_code == 200
+    answers.PhoneWorkflow.model_validate(response.json())
+    assert response.json()["phone_number"] == "(555) 987-6543"
+    request = fakes.only("UpdateConversation").request
+    assert list(request.update_mask.paths) == ["workflow_id", "workflow_type"]
+    assert (request.conversation.id, request.conversation.workflow_type) == (conversation.id, "any thing")
+    response = await client.patch(url, json={})
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "body")
+    response = await client.patch(url, json={"tenant_id": "t"})
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "tenant_id")
+    fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse()
+    response = await client.patch(url, json={"workflow_id": "1"})
+    assert response.status_code == 404
