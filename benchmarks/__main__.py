@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from benchmarks import floors, report, scenarios
+from benchmarks import floors, reads, report, scenarios
 from benchmarks.results import Measurement
 from benchmarks.stack import BenchStack, StartFailedError, running_stack
 
-_NAMES = ("floors", "intake", "end-to-end", "rest", "idle")
+_NAMES = ("floors", "intake", "end-to-end", "rest", "idle", "reads")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 scenarios.warm_up(stack)
             for scenario in _scenarios(options):
                 _collect(scenario(stack), measured)
+            if "reads" in options.only:
+                # Last: what the others send would be in the way of nothing, but a full ledger in theirs.
+                reads.fill_ledger(stack, options.messages, options.conversations)
+                url, port = stack.state.database_url, stack.grpc_port + 1
+                _collect([reads.measure_select(url, _short(options))], baseline)
+                _collect(reads.measure_reads(url, port, _short(options)), measured)
     except StartFailedError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -98,6 +104,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="on",
         help="off: commits are durable a moment after the answer",
     )
+    parser.add_argument("--messages", type=int, default=1_000_000, help="messages in the ledger for reads")
+    parser.add_argument("--conversations", type=int, default=100_000, help="conversations they are in")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(arguments)
     unknown = set(options.only) - set(_NAMES)

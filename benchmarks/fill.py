@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from services.ledger.threading import conversation_id, conversation_key
+from services.kit.ids import first_id_at
+from services.ledger.threading import conversation_id
 
 # Texts are of these words, the first ones far more often: word n has a share of about 1/n.
 _WORDS = 20_000
@@ -50,11 +51,11 @@ SELECT m.id, m.conversation_id, to_tsvector('simple',
   || substr(m.recipient, 3) || ' ' || replace(coalesce(c.tenant_id, ''), '-', ' ') || ' ' || m.body)
 FROM messages m JOIN conversations c ON c.id = m.conversation_id
 LEFT JOIN message_search s ON s.message_id = m.id WHERE s.message_id IS NULL
+ON CONFLICT DO NOTHING
 """
 _INDEXED = """
-INSERT INTO search_progress (name, position) SELECT name, max(id::text)::uuid
-FROM messages, (VALUES ('newest'), ('late')) AS passes (name) GROUP BY name
-ON CONFLICT (name) DO UPDATE SET position = excluded.position
+INSERT INTO search_progress AS p (name, position) VALUES (%s, %s)
+ON CONFLICT (name) DO UPDATE SET position = greatest(p.position, excluded.position)
 """
 _VECTOR_INDEX = (
     "CREATE INDEX message_search_vector ON message_search USING gin (vector)"
@@ -69,6 +70,10 @@ def fill(url: str, *, messages: int, conversations: int, search: bool = True, se
         connection.execute(
             "SET synchronous_commit = off; SET maintenance_work_mem = '512MB'; SET work_mem = '256MB'"
         )
+        # What is copied is not for the indexer of a process that is running.
+        now = first_id_at(datetime.now(UTC))
+        for name in ("newest", "late"):
+            connection.execute(_INDEXED, [name, now])
         chance = random.Random(seed)  # noqa: S311 - no secrets
         pairs = [_pair(number) for number in range(conversations)]
         texts = _make_texts(chance)
@@ -87,7 +92,6 @@ def fill(url: str, *, messages: int, conversations: int, search: bool = True, se
             connection.execute(_SEARCH)
             _say("search rows", start)
             connection.execute(_VECTOR_INDEX)
-            connection.execute(_INDEXED)
             _say("search index", start)
         connection.execute("VACUUM (ANALYZE) messages, conversations, message_search")
         _say("vacuumed", start)
@@ -112,9 +116,14 @@ def word(rank: int) -> str:
     return "".join(parts) + "n"
 
 
+def contact(number: int) -> str:
+    """Return the address of the contact of a conversation, which are numbered from 0."""
+    return f"+1555{2_000_000 + number}"
+
+
 def _pair(number: int) -> tuple[str, str, str]:
-    ours, contact = f"+1555{1_000_000 + number % _OURS}", f"+1555{2_000_000 + number}"
-    return conversation_id("sms", *conversation_key("sms", ours, contact)), ours, contact
+    ours, theirs = f"+1555{1_000_000 + number % _OURS}", contact(number)
+    return conversation_id("sms", ours, theirs), ours, theirs
 
 
 def _line(
@@ -125,9 +134,9 @@ def _line(
     chance: random.Random,
 ) -> str:
     # Some conversations have many messages, most few; every one has at least one.
-    thread, ours, contact = pairs[number if number < len(pairs) else int(len(pairs) * chance.random() ** 2)]
+    thread, ours, theirs = pairs[number if number < len(pairs) else int(len(pairs) * chance.random() ** 2)]
     inbound = chance.random() < 0.4
-    sender, recipient = (contact, ours) if inbound else (ours, contact)
+    sender, recipient = (theirs, ours) if inbound else (ours, theirs)
     state = (
         "received" if inbound else ("delivered", "delivered", "delivered", "sent", "undelivered")[number % 5]
     )
