@@ -1,6 +1,7 @@
 """Finds messages by their words, newest first, in bounded steps."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -14,20 +15,25 @@ from services.conversation.highlighting import excerpt
 from services.conversation.search_query import Term, matches, read_query, stemmable, tsquery
 from services.conversation.search_text import CONFIGURATIONS, Searchable
 from services.conversation.words import stem_input
-from services.kit.ids import parse_id
+from services.kit.ids import first_id_at, parse_id, time_of_id
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, message_search, messages
 
-# The newest rows that are looked through one by one. Words that are common fill a page from them; those
-# that do not are rare enough for the index on words, which cannot say what is newest.
-_RECENT: Final = 8_000
+# The newest rows, which are looked through one by one: words that are common fill a page from them. Those
+# that do not are looked for by the index on words, which cannot say what is newest: in windows of time, each
+# so many times longer than the one before, that what it finds is about a page.
+_RECENT: Final = 2_000
+_GROWTH: Final = 8
 
 # Conversations of a filter that are looked through one by one.
 _FEW_CONVERSATIONS: Final = 500
 
 
-# Messages whose conversations are looked up one by one for a filter by text.
-_RARE: Final = 2_000
+# Of the newest rows, so many with a word make it common for a filter of conversations: walking them in their
+# order, about 50 are found in the time the index needs to find all messages with a rarer word.
+_COMMON: Final = 10
+
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 # Only constants of this project go into the text.
 _STEMS = sa.text(
@@ -109,15 +115,51 @@ async def _find(
     if within:
         statement = statement.where(_among(walked.c.conversation_id, within))
     found = list((await connection.execute(statement.limit(limit))).scalars())
-    if len(found) >= limit:
-        return found
-    # Fenced off by OFFSET, or the planner may walk all of the table in the order asked for.
-    matching = sa.select(row.message_id).where(*older, query.matched_by(row.vector))
-    if within:
-        matching = matching.where(_among(row.conversation_id, within))
-    fenced = matching.offset(0).subquery()
-    statement = sa.select(fenced.c.message_id).order_by(fenced.c.message_id.desc()).limit(limit)
-    return list((await connection.execute(statement)).scalars())
+    if len(found) < limit:
+        ends = sa.select(
+            sa.func.max(walked.c.message_id.cast(sa.Text)), sa.func.min(walked.c.message_id.cast(sa.Text))
+        )
+        first, last = (await connection.execute(ends)).one()
+        conditions = [query.matched_by(row.vector)]
+        if within:
+            conditions.append(_among(row.conversation_id, within))
+        if last is not None:
+            found += await _find_older(
+                connection,
+                conditions,
+                before=last,
+                span=time_of_id(first) - time_of_id(last),
+                limit=limit - len(found),
+            )
+    return found
+
+
+async def _find_older(
+    connection: AsyncConnection,
+    conditions: Sequence[sa.ColumnElement[bool]],
+    *,
+    before: str,
+    span: float,
+    limit: int,
+) -> list[str]:
+    """Return the ids below `before` that meet the conditions, newest first; `span` is that of the newest rows."""
+    row = message_search.c
+    found: list[str] = []
+    moment = time_of_id(before)
+    while before != _NO_ID and len(found) < limit:
+        span *= _GROWTH
+        begin = (
+            first_id_at(datetime.fromtimestamp(max(0.0, moment - span), UTC)) if 0 < span < moment else _NO_ID
+        )
+        matching = sa.select(row.message_id).where(
+            row.message_id < before, row.message_id >= begin, *conditions
+        )
+        # Fenced off by OFFSET, or the planner may walk all of the table in the order asked for.
+        fenced = matching.offset(0).subquery()
+        statement = sa.select(fenced.c.message_id).order_by(fenced.c.message_id.desc())
+        found += (await connection.execute(statement.limit(limit - len(found)))).scalars()
+        before = begin
+    return found
 
 
 def _conversation_conditions(search: Search) -> list[sa.ColumnElement[bool]]:
@@ -199,11 +241,11 @@ async def _stems(connection: AsyncConnection, words: Sequence[str]) -> dict[str,
 async def having_text(connection: AsyncConnection, terms: Sequence[Term]) -> sa.ColumnElement[bool]:
     """Return the condition that a conversation has a message that matches."""
     query = await compile_query(connection, terms)
-    matching = sa.select(message_search.c.conversation_id).where(query.matched_by(message_search.c.vector))
-    some = list((await connection.execute(matching.limit(_RARE + 1))).scalars())
-    if len(some) <= _RARE:
-        return conversations.c.id.in_(set(some))
-    # Common words are in most of the conversations that are looked at.
-    return sa.exists().where(
-        message_search.c.conversation_id == conversations.c.id, query.matched_by(message_search.c.vector)
-    )
+    row = message_search.c
+    recent = sa.select(row.vector).order_by(row.message_id.desc()).limit(_RECENT).subquery()
+    counted = sa.select(sa.func.count()).where(query.matched_by(recent.c.vector))
+    if (await connection.scalar(counted) or 0) < _COMMON:
+        matching = sa.select(row.conversation_id).where(query.matched_by(row.vector)).distinct()
+        return conversations.c.id.in_((await connection.execute(matching)).scalars().all())
+    # Common words are in many of the conversations that are looked at anyway.
+    return sa.exists().where(row.conversation_id == conversations.c.id, query.matched_by(row.vector))

@@ -312,6 +312,13 @@ message_search = sa.Table(
     # Folded words of addresses, tenant, subject and body, then their stems where the language is known.
     sa.Column("vector", TSVECTOR, nullable=False),
     sa.Index("message_search_conversation", "conversation_id", "message_id"),
+    # Rows lie in the order of ids: windows of time are runs of pages.
+    sa.Index(
+        "message_search_window",
+        "message_id",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": True, "pages_per_range": 32},
+    ),
     # A search reads the whole pending list: it must stay short.
     sa.Index(
         "message_search_vector",
