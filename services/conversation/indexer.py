@@ -74,7 +74,7 @@ class SearchIndexer:
         return done
 
     async def _measure_lag(self) -> None:
-        async with self._database.read() as connection:
+        async with self._database.read_primary() as connection:
             newest, reached = await indexing.newest_ids(connection)
         lag = 0.0 if newest is None or reached is None else time_of_id(newest) - time_of_id(reached)
         metrics.SEARCH_LAG.set(max(0.0, lag))

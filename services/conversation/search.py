@@ -22,8 +22,8 @@ from services.ledger.tables import conversations, message_search, messages
 # The newest rows, which are looked through one by one: words that are common fill a page from them. Those
 # that do not are looked for by the index on words, which cannot say what is newest: in windows of time, each
 # so many times longer than the one before, that what it finds is about a page.
-_RECENT: Final = 2_000
-_GROWTH: Final = 8
+_RECENT: Final = 8_000
+_GROWTH: Final = 16
 
 # Conversations of a filter that are looked through one by one.
 _FEW_CONVERSATIONS: Final = 500
@@ -115,23 +115,20 @@ async def _find(
     if within:
         statement = statement.where(_among(walked.c.conversation_id, within))
     found = list((await connection.execute(statement.limit(limit))).scalars())
-    if len(found) < limit:
-        ends = sa.select(
-            sa.func.max(walked.c.message_id.cast(sa.Text)), sa.func.min(walked.c.message_id.cast(sa.Text))
-        )
-        first, last = (await connection.execute(ends)).one()
-        conditions = [query.matched_by(row.vector)]
-        if within:
-            conditions.append(_among(row.conversation_id, within))
-        if last is not None:
-            found += await _find_older(
-                connection,
-                conditions,
-                before=last,
-                span=time_of_id(first) - time_of_id(last),
-                limit=limit - len(found),
-            )
-    return found
+    if len(found) >= limit:
+        return found
+    ids = sa.select(row.message_id).where(*older).order_by(newest).limit(1)
+    ends = sa.select(
+        ids.scalar_subquery().label("first"), ids.offset(_RECENT - 1).scalar_subquery().label("last")
+    )
+    first, last = (await connection.execute(ends)).one()
+    if last is None:
+        return found
+    conditions = [query.matched_by(row.vector)]
+    if within:
+        conditions.append(_among(row.conversation_id, within))
+    span = time_of_id(first) - time_of_id(last)
+    return found + await _find_older(connection, conditions, before=last, span=span, limit=limit - len(found))
 
 
 async def _find_older(
@@ -142,7 +139,7 @@ async def _find_older(
     span: float,
     limit: int,
 ) -> list[str]:
-    """Return the ids below `before` that meet the conditions, newest first; `span` is that of the newest rows."""
+    """Return the ids below `before` that meet the conditions, newest first; `span` is in seconds."""
     row = message_search.c
     found: list[str] = []
     moment = time_of_id(before)

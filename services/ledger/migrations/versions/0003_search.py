@@ -20,13 +20,6 @@ def upgrade() -> None:
     )
     op.create_index("message_search_conversation", "message_search", ["conversation_id", "message_id"])
     op.create_index(
-        "message_search_window",
-        "message_search",
-        ["message_id"],
-        postgresql_using="brin",
-        postgresql_with={"autosummarize": True, "pages_per_range": 32},
-    )
-    op.create_index(
         "message_search_vector",
         "message_search",
         ["vector"],
@@ -71,6 +64,5 @@ def downgrade() -> None:
     op.drop_table("search_stale")
     op.drop_table("search_progress")
     op.drop_index("message_search_vector", table_name="message_search", postgresql_using="gin")
-    op.drop_index("message_search_window", table_name="message_search", postgresql_using="brin")
     op.drop_index("message_search_conversation", table_name="message_search")
     op.drop_table("message_search")
