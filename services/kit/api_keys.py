@@ -99,7 +99,8 @@ class KeyRing:
         stored = self._keys.get(match[1])
         if stored is None or self._seen is None:
             # It may have been made a moment ago.
-            await self._look_again()
+            if await self._look_again() and match[1] not in self._keys:
+                await self._look_again()
             stored = self._keys.get(match[1])
         if self._seen is None or self._clock() - self._seen > _STALE:
             raise UnavailableError("API keys cannot be checked now", retry_after=1)
@@ -107,16 +108,18 @@ class KeyRing:
             return None
         return stored.caller if time.time() < stored.end_time else None
 
-    async def _look_again(self) -> None:
+    async def _look_again(self) -> bool:
+        """Wait for a look at the store; return whether it had begun before, and may have missed the news."""
+        joined = self._looking is not None
         if self._looking is None:
-            if self._clock() - self._looked < _MISS_PAUSE:
-                return
             self._looking = asyncio.create_task(self._look())
         # A caller that goes away does not take the look from the others.
         await asyncio.shield(self._looking)
+        return joined
 
     async def _look(self) -> None:
         try:
+            await asyncio.sleep(max(0.0, self._looked + _MISS_PAUSE - self._clock()))
             await self._refresh()
         except PosthouseError:
             pass  # `run` says so

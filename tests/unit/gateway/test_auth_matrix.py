@@ -108,6 +108,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
         draining=asyncio.Event(),
         version="1.2.3",
         max_body_bytes=64 * 1024,
+        max_webhook_bytes=64 * 1024,
         phone_number=PHONE,
     )
     found = Guarded(wiring, None, fakes, store, rows, settings)  # type: ignore[arg-type]
