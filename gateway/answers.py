@@ -203,6 +203,8 @@ class Preview(_Shape):
     characters: int
     ucs2_characters: list[str]
     route: list[str]
+    sender_pool: str | None
+    sender_kept: bool
     rate_limit: RateLimit | None
 
 

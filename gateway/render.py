@@ -156,6 +156,8 @@ def preview(response: pb.PreviewMessageResponse, instance: str, request_id: str)
         "characters": response.character_count,
         "ucs2_characters": list(response.ucs2_characters),
         "route": list(response.route),
+        "sender_pool": response.sender_pool or None,
+        "sender_kept": response.sender_kept,
         "rate_limit": {
             "allowed": verdict.allowed,
             "limit": verdict.limit,

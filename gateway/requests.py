@@ -48,7 +48,8 @@ def timestamp(value: datetime | None) -> Timestamp | None:
 def send_request(body: schemas.SendRequest, key: str) -> pb.SendMessageRequest:
     """Return the request of one send."""
     request = pb.SendMessageRequest(
-        sender=body.sender,
+        sender=body.sender or "",
+        sender_pool=body.sender_pool or "",
         recipient=body.recipient,
         channel=CHANNEL.number(body.type),
         body=body.body or "",

@@ -89,7 +89,14 @@ class SendRequest(_Shape):
         }
     )
 
-    sender: str = Field(alias="from", description="Phone number or e-mail address to send from.")
+    sender: str | None = Field(
+        None,
+        alias="from",
+        description="Phone number or e-mail address to send from. Empty: chosen from the pool.",
+    )
+    sender_pool: str | None = Field(
+        None, description="Pool to choose a sender from. Empty: the pool named default, if there is one."
+    )
     recipient: str = Field(alias="to", description="Phone number or e-mail address to send to.")
     type: ChannelWord | None = Field(None, description="Channel; detected from `to` and the attachments.")
     body: str | None = Field(None, description="Plain text. SMS and MMS: at most 1,600 characters.")

@@ -173,7 +173,7 @@ def _build_gate(settings: Settings) -> Gate:
         for channel in settings.routing
     }
     senders = SenderRates(parse_sender_limits(settings.sender_rates))
-    return Gate(settings.routing, Breakers(settings.routing, policy), governor, budgets, senders)
+    return Gate(settings.routing, Breakers(settings.routing, policy, shared=True), governor, budgets, senders)
 
 
 if __name__ == "__main__":

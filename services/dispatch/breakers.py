@@ -1,16 +1,28 @@
 """The breakers of all routed providers: what moves them is logged, counted, and told to other dispatchers."""
 
 import asyncio
+import contextlib
+import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
-from google.protobuf.message import DecodeError
+import nats.js.errors
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.kit import enum_names, metrics
 from services.kit.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerPolicy
+from services.kit.breaker_news import CLOSED as CLOSED_AGAIN
+from services.kit.breaker_news import (
+    HALF_OPENED,
+    OPENED,
+    STREAM,
+    age_of,
+    follow_breakers,
+    read_news,
+    subject_of,
+)
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
@@ -18,11 +30,8 @@ from services.ledger.event_batches import make_timestamp
 
 _log = get_logger(__name__)
 
-# On the EVENTS stream; other dispatchers hear it as it is published, and need no consumer for that.
-SUBJECT: Final = "posthouse.event.provider.breaker"
-
 # Types of the events, by the state they tell of.
-_TYPES: Final = {OPEN: "opened", HALF_OPEN: "half_open", CLOSED: "closed"}
+_TYPES: Final = {OPEN: OPENED, HALF_OPEN: HALF_OPENED, CLOSED: CLOSED_AGAIN}
 _LEVELS: Final = {CLOSED: 0, HALF_OPEN: 1, OPEN: 2}
 
 # Seconds between looks at what time alone moves.
@@ -32,7 +41,10 @@ _QUEUE_SIZE = 1000
 
 
 class Breakers:
-    """One breaker per provider and channel. `clock` returns monotonic seconds."""
+    """One breaker per provider and channel. `clock` returns monotonic seconds.
+
+    `shared`: who tries a provider out is agreed upon with other dispatchers, which takes `run`.
+    """
 
     def __init__(
         self,
@@ -40,14 +52,23 @@ class Breakers:
         policy: BreakerPolicy,
         *,
         clock: Callable[[], float] = time.monotonic,
+        shared: bool = False,
     ) -> None:
         # Which of the events that are heard are our own.
         self._instance = new_id()
         self._count = 0
         self._hearing = False
+        self._policy = policy
         self._changes: asyncio.Queue[event_pb.Event] = asyncio.Queue(_QUEUE_SIZE)
+        # Places whose cool-down is over; none is in it twice.
+        self._asked: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._breakers = {
-            (name, channel): Breaker(policy, clock=clock, on_change=self._observer(name, channel))
+            (name, channel): Breaker(
+                policy,
+                clock=clock,
+                on_change=self._observer(name, channel),
+                ask=functools.partial(self._asked.put_nowait, (name, channel)) if shared else None,
+            )
             for channel, names in routing.items()
             for name in names
         }
@@ -74,7 +95,8 @@ class Breakers:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
             group.create_task(self._publish(bus))
-            group.create_task(self._listen(bus))
+            group.create_task(self._seek_leave(bus))
+            group.create_task(follow_breakers(bus, self._breakers, self.hear))
 
     def _observer(self, provider: str, channel: str) -> Callable[[str], None]:
         def changed(state: str) -> None:
@@ -88,36 +110,76 @@ class Breakers:
         return changed
 
     def _enqueue(self, provider: str, channel: str, state: str) -> None:
+        if not self._changes.full():
+            self._changes.put_nowait(self._event(provider, channel, state))
+
+    def _event(self, provider: str, channel: str, state: str) -> event_pb.Event:
         self._count += 1
-        event = event_pb.Event(
+        return event_pb.Event(
             id=f"{self._instance}.{self._count}",
             type=_TYPES[state],
             create_time=make_timestamp(datetime.now(UTC)),
             channel=enum_names.CHANNEL.number(channel),
             provider=provider,
         )
-        if not self._changes.full():
-            self._changes.put_nowait(event)
 
-    def hear(self, payload: bytes) -> None:
+    def hear(self, event: event_pb.Event) -> None:
         """Follow what another dispatcher has found out."""
-        try:
-            events = event_pb.EventBatch.FromString(payload).events
-        except DecodeError:
+        breaker = self.find(event.provider, enum_names.CHANNEL.word(event.channel))
+        if breaker is None or event.id.startswith(self._instance):
             return
-        for event in events:
-            breaker = self.find(event.provider, enum_names.CHANNEL.word(event.channel))
-            if breaker is None or event.id.startswith(self._instance):
-                continue
-            self._hearing = True
-            try:
-                # Each finds out by itself when to probe.
-                if event.type == _TYPES[OPEN]:
+        with self._told():
+            if event.type == OPENED:
+                breaker.trip(age_of(event))
+            elif event.type == HALF_OPENED:
+                if breaker.last_state == CLOSED:
                     breaker.trip()
-                elif event.type == _TYPES[CLOSED]:
-                    breaker.reset()
-            finally:
-                self._hearing = False
+                breaker.leave_probing()
+            elif event.type == CLOSED_AGAIN:
+                breaker.reset()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Have changes not be told to others, who know."""
+        self._hearing = True
+        try:
+            yield
+        finally:
+            self._hearing = False
+
+    async def _seek_leave(self, bus: Bus) -> NoReturn:
+        """Have one dispatcher alone try a provider out: the first to say so of all that know the same."""
+        while True:
+            provider, channel = await self._asked.get()
+            breaker = self.of(provider, channel)
+            try:
+                granted = await self._may_probe(bus, provider, channel)
+            except nats.js.errors.BadRequestError:
+                granted = False
+            except BUS_ERRORS as error:
+                # Without the broker there is nobody to ask, and no work but what is here.
+                _log.warning("probes_not_agreed", error=repr(error))
+                granted = True
+            with self._told():
+                if granted:
+                    breaker.begin_probing()
+                else:
+                    breaker.leave_probing()
+
+    async def _may_probe(self, bus: Bus, provider: str, channel: str) -> bool:
+        subject = subject_of(provider, channel)
+        last = await bus.last(STREAM, subject) if bus.connected else None
+        for event in read_news(last[1]) if last is not None else ():
+            if event.type == HALF_OPENED and age_of(event) < self._policy.cool_down:
+                return event.id.startswith(self._instance)
+        event = self._event(provider, channel, HALF_OPEN)
+        await bus.publish(
+            subject,
+            event_pb.EventBatch(events=[event]).SerializeToString(),
+            message_id=event.id,
+            after=0 if last is None else last[0],
+        )
+        return True
 
     async def _tick(self) -> NoReturn:
         while True:
@@ -132,15 +194,7 @@ class Breakers:
             batch = event_pb.EventBatch(events=[event]).SerializeToString()
             await bus.wait_ready()
             try:
-                await bus.publish(SUBJECT, batch, message_id=event.id)
+                subject = subject_of(event.provider, enum_names.CHANNEL.word(event.channel))
+                await bus.publish(subject, batch, message_id=event.id)
             except BUS_ERRORS as error:
                 _log.warning("breaker_event_lost", error=repr(error))
-
-    async def _listen(self, bus: Bus) -> None:
-        while True:
-            try:
-                await bus.listen(SUBJECT, self.hear)
-            except BUS_ERRORS:
-                await asyncio.sleep(_TICK)
-            else:
-                return

@@ -31,12 +31,23 @@ class BreakerPolicy:
 class Breaker:
     """Admits messages while its provider works, none while it does not, and a few to find out.
 
-    `on_change(state)` is called after each transition. `clock` returns monotonic seconds.
+    `on_change(state)` is called after each transition. `clock` returns monotonic seconds. With `ask`, the
+    breaker tries its provider out only when it has been granted: `ask` is called once the cool-down is
+    over, and answered by `begin_probing` or `leave_probing`.
     """
 
     def __init__(
-        self, policy: BreakerPolicy, *, clock: Callable[[], float], on_change: Callable[[str], None]
+        self,
+        policy: BreakerPolicy,
+        *,
+        clock: Callable[[], float],
+        on_change: Callable[[str], None],
+        ask: Callable[[], None] | None = None,
     ) -> None:
+        self._ask = ask
+        self._asking = False
+        # Another dispatcher tries the provider out.
+        self._elsewhere = False
         self._policy = policy
         self._clock = clock
         self._on_change = on_change
@@ -53,7 +64,11 @@ class Breaker:
     def state(self) -> str:
         """Return the state, which time alone may have moved from open to half-open."""
         if self._state == OPEN and self._clock() - self._opened_at >= self._policy.cool_down:
-            self._begin_probing()
+            if self._ask is None:
+                self.begin_probing()
+            elif not self._asking:
+                self._asking = True
+                self._ask()
         return self._state
 
     @property
@@ -75,6 +90,8 @@ class Breaker:
     def wait(self) -> float:
         """Return the seconds until asking again makes sense."""
         if self.state == OPEN:
+            if self._asking or self._elsewhere:
+                return 1.0
             return max(0.0, self._opened_at + self._policy.cool_down - self._clock())
         return 0.0 if self._state == CLOSED else 1.0
 
@@ -94,13 +111,28 @@ class Breaker:
             self._record_probes(successes, failures)
         # While open, only stragglers from before report; they change nothing.
 
-    def trip(self) -> None:
-        """Open now: another dispatcher has found the provider failing."""
-        if self._state != OPEN:
-            self._open()
+    def trip(self, age: float = 0.0) -> None:
+        """Open: another dispatcher has found the provider failing, so many seconds ago."""
+        self._open()
+        self._opened_at -= min(age, self._policy.cool_down)
+
+    def begin_probing(self) -> None:
+        """Try the provider out, if it still counts as failing."""
+        self._asking = False
+        if self._state == OPEN:
+            self._probes_out = self._probe_successes = self._probe_failures = 0
+            self._move(HALF_OPEN)
+
+    def leave_probing(self) -> None:
+        """Stay open: another dispatcher tries the provider out, and will tell."""
+        self._asking = False
+        if self._state == OPEN:
+            self._elsewhere = True
+            self._opened_at = self._clock()
 
     def reset(self) -> None:
         """Close now: a person, or another dispatcher, knows that the provider works."""
+        self._elsewhere = False
         self._outcomes.clear()
         self._consecutive = 0
         self._move(CLOSED)
@@ -130,12 +162,9 @@ class Breaker:
         elif self._probe_successes + self._probe_failures >= policy.probes:
             self.reset()
 
-    def _begin_probing(self) -> None:
-        self._probes_out = self._probe_successes = self._probe_failures = 0
-        self._move(HALF_OPEN)
-
     def _open(self) -> None:
         self._opened_at = self._clock()
+        self._elsewhere = False
         self._outcomes.clear()
         self._consecutive = 0
         self._move(OPEN)

@@ -125,11 +125,25 @@ class Bus:
         """Wait until the connection stands and the streams exist."""
         await self._ready.wait()
 
-    async def publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
+    async def last(self, stream: str, subject: str) -> tuple[int, bytes] | None:
+        """Return the sequence and the payload of the newest message of a subject, None when there is none."""
+        try:
+            found = await self.jetstream.get_last_msg(stream, subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        return found.seq or 0, found.data or b""
+
+    async def publish(
+        self, subject: str, payload: bytes, *, message_id: str, after: int | None = None
+    ) -> None:
         """Publish and wait until JetStream has stored it, or raise one of BUS_ERRORS.
 
-        A repeat with the same message_id within the stream's duplicate window is stored once.
+        A repeat with the same message_id within the stream's duplicate window is stored once. With `after`,
+        it is refused (BadRequestError) unless the subject's newest message has that sequence; 0: has none.
         """
+        headers = {"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"}
+        if after is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(after)
         if not self.connected:
             raise nats.errors.ConnectionClosedError
         try:
@@ -137,7 +151,7 @@ class Bus:
                 subject,
                 payload,
                 timeout=_PUBLISH_TIMEOUT,
-                headers={"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"},
+                headers=headers,
             )
         except nats.js.errors.NoStreamResponseError:
             # Somebody has deleted the streams under a living server: no reconnection will follow.

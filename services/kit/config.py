@@ -12,6 +12,7 @@ from services.kit.bulk_limits import parse_bulk_limits
 from services.kit.networks import parse_networks
 from services.kit.provider_limits import parse_provider_limits, parse_sender_limits
 from services.kit.routes import Routes, parse_routes
+from services.kit.sender_pools import parse_sender_pools
 from services.kit.unknown_policy import parse_unknown_policy
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -38,6 +39,11 @@ def _checked_provider_limits(text: str) -> str:
 
 def _checked_sender_limits(text: str) -> str:
     parse_sender_limits(text)
+    return text
+
+
+def _checked_sender_pools(text: str) -> str:
+    parse_sender_pools(text)
     return text
 
 
@@ -166,6 +172,13 @@ class Settings(BaseSettings):
         default=False, description="Refuse numbers that are possible but not assigned to any range."
     )
 
+    sender_pools: Annotated[str, AfterValidator(_checked_sender_pools)] = Field(
+        default="",
+        description=(
+            "Senders to choose from: `support=+15550001111,+15550002222 default=hello@example.com`;"
+            " `default` is for sends that name none."
+        ),
+    )
     dead_letter_retention: float = Field(
         default=2_592_000.0,
         ge=86_400,

@@ -46,6 +46,11 @@ class Rule:
         """Tell whether the route is for messages between two canonical addresses."""
         return (not self.sender or self.sender == sender) and recipient.startswith(self.prefix)
 
+    @property
+    def providers(self) -> list[str]:
+        """Return every provider of the route, step by step."""
+        return [share.provider for step in self.steps for share in step]
+
     def order(self, key: str) -> list[Choice]:
         """Return every provider in the order a message has them; the same key gives the same order."""
         choices: list[Choice] = []
@@ -84,7 +89,7 @@ class Routes:
         self.providers: dict[str, list[str]] = {}
         for channel, known in self._rules.items():
             known.sort(key=lambda rule: (bool(rule.sender), len(rule.prefix)))
-            names = [share.provider for rule in known for step in rule.steps for share in step]
+            names = [name for rule in known for name in rule.providers]
             self.providers[channel] = list(dict.fromkeys(names))
             known.reverse()
 

@@ -15,6 +15,7 @@ from services.kit.process import run_process
 from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
+from services.kit.sender_pools import parse_sender_pools
 from services.kit.server import RpcServer
 from services.ledger.api_keys import ApiKeyStore
 from services.ledger.database import Database
@@ -29,6 +30,8 @@ from services.message.opt_outs import OptOutKeeper
 from services.message.placing import Placer
 from services.message.preview import Previewer
 from services.message.receiving import Receiver
+from services.message.route_health import RouteHealth
+from services.message.sender_pools import SenderPools
 from services.message.sending import Sender
 from services.message.servicer import MessageServicer
 from services.message.submission_limits import SubmissionLimiter
@@ -65,12 +68,18 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         sender_requests=settings.rate_limit_sender_requests or requests,
         ip_requests=settings.rate_limit_ip_requests or requests,
     )
+    health = RouteHealth(settings.route_rules, cool_down=settings.breaker_cool_down)
+    pools = SenderPools(
+        database, parse_sender_pools(settings.sender_pools), strict_phones=settings.strict_phone_numbers
+    )
     servicer = MessageServicer(
         database,
         Sender(
             database,
             committer,
             routes=settings.route_rules,
+            health=health,
+            pools=pools,
             strict_phones=settings.strict_phone_numbers,
             limits=limits,
         ),
@@ -80,6 +89,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         Previewer(
             database,
             routes=settings.route_rules,
+            health=health,
+            pools=pools,
             strict_phones=settings.strict_phone_numbers,
             limiter=limits,
         ),
@@ -116,6 +127,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     tasks = [
         asyncio.create_task(monitor.run(), name="health"),
+        asyncio.create_task(health.run(bus), name="breakers"),
         asyncio.create_task(Cleaner(database, retention).run(), name="clean"),
         asyncio.create_task(Placer(database, committer).run(), name="place"),
     ]

@@ -19,7 +19,9 @@ from services.ledger.idempotency import StoredAnswer, load_answers
 from services.ledger.tables import conversations
 from services.ledger.threading import conversation_id, family_of
 from services.message.consent import opted_out
+from services.message.route_health import RouteHealth
 from services.message.segments import measure
+from services.message.sender_pools import Chosen, SenderPools
 from services.message.sending import key_reused, no_route
 from services.message.submission_limits import SubmissionLimiter
 from services.message.validation import check_send, read_address, read_channel, request_hash
@@ -33,11 +35,15 @@ class Previewer:
         database: Database,
         *,
         routes: Routes,
+        health: RouteHealth,
+        pools: SenderPools,
         strict_phones: bool,
         limiter: SubmissionLimiter | None = None,
     ) -> None:
         self._database = database
         self._routes = routes
+        self._health = health
+        self._pools = pools
         self._strict_phones = strict_phones
         self._limiter = limiter
 
@@ -46,7 +52,11 @@ class Previewer:
     ) -> pb.PreviewMessageResponse:
         """Return what a send of this request by this caller would do; no refusal hides another."""
         ignored: list[Violation] = []
-        sender = read_address(ignored, "sender", request.sender, self._strict_phones, True)
+        choice = (await self._pools.choose([request])).get(0)
+        chosen = choice if isinstance(choice, Chosen) else None
+        sender = read_address(
+            ignored, "sender", chosen.sender if chosen else request.sender, self._strict_phones, True
+        )
         recipient = read_address(ignored, "recipient", request.recipient, self._strict_phones, False)
         channel = read_channel(ignored, request.channel, recipient, bool(request.attachments))
         channel = channel or CHANNEL.word(request.channel)
@@ -55,6 +65,8 @@ class Previewer:
             sender=sender.canonical if sender else "",
             recipient=recipient.canonical if recipient else "",
             character_count=len(request.body),
+            sender_pool=chosen.pool if chosen else "",
+            sender_kept=chosen is not None and chosen.kept,
         )
         if channel == "sms":
             segments = measure(request.body)
@@ -62,14 +74,24 @@ class Previewer:
             response.segment_count = segments.count
             response.ucs2_characters.extend(segments.ucs2_characters)
         refusals: list[PosthouseError] = []
+        if isinstance(choice, InvalidRequestError):
+            refusals.append(choice)
         try:
-            check_send(request, now=datetime.now(UTC), strict_phones=self._strict_phones)
+            check_send(
+                request,
+                now=datetime.now(UTC),
+                strict_phones=self._strict_phones,
+                sender=chosen.sender if chosen else "",
+            )
         except InvalidRequestError as error:
-            refusals.append(error)
+            # That there is no sender says no more than why none was chosen.
+            refusals += [] if isinstance(choice, InvalidRequestError) else [error]
         rule = self._routes.find(channel, response.sender, response.recipient)
         if rule is not None:
             # Where providers share a place by weight, one order of several.
             response.route.extend(choice.provider for choice in rule.order(response.recipient))
+            failing = self._health.failing(rule) if request.fail_fast else None
+            refusals += [failing] if failing is not None else []
         elif channel:
             refusals.append(no_route(channel))
         async with self._database.read() as connection:

@@ -21,6 +21,8 @@ from services.ledger.drafts import Draft
 from services.ledger.event_batches import make_timestamp
 from services.ledger.idempotency import StoredAnswer, load_answers
 from services.message.commit import GroupCommitter, Unit
+from services.message.route_health import RouteHealth
+from services.message.sender_pools import Chosen, SenderPools
 from services.message.submission_limits import SubmissionLimiter
 from services.message.validation import check_send
 
@@ -46,12 +48,16 @@ class Sender:
         committer: GroupCommitter,
         *,
         routes: Routes,
+        health: RouteHealth,
+        pools: SenderPools,
         strict_phones: bool,
         limits: SubmissionLimiter,
     ) -> None:
         self._database = database
         self._committer = committer
         self._routes = routes
+        self._health = health
+        self._pools = pools
         self._strict_phones = strict_phones
         self._limits = limits
         self._in_flight: dict[tuple[str, str], _InFlight] = {}
@@ -70,42 +76,70 @@ class Sender:
         self, requests: Sequence[pb.SendMessageRequest], caller: str, client: Client
     ) -> list[Answer]:
         now = datetime.now(UTC)
+        chosen = await self._pools.choose(requests)
         answers: list[Answer | None] = [None] * len(requests)
         positions: list[int] = []
         items: list[Intake] = []
         repeats: list[tuple[int, Draft, _InFlight]] = []
+        refused: list[tuple[int, Draft, PosthouseError]] = []
         for position, request in enumerate(requests):
-            try:
-                draft = self._check(request, now)
-            except PosthouseError as error:
-                answers[position] = error
-                continue
-            except Exception as error:  # noqa: BLE001 - the neighbours, and their keys, are not to suffer
-                _log.exception("check_failed")
-                answers[position] = PosthouseError(f"internal error: {type(error).__name__}")
-                continue
-            if draft.request_id:
-                first = self._in_flight.get((caller, draft.request_id))
-                if first is not None:
-                    repeats.append((position, draft, first))
-                    continue
-                self._in_flight[caller, draft.request_id] = _InFlight(
-                    draft.request_hash or b"", asyncio.get_running_loop().create_future()
-                )
-            positions.append(position)
-            items.append(Intake(new_id(), draft, caller))
+            draft = self._check(request, now, chosen.get(position))
+            if isinstance(draft, PosthouseError):
+                answers[position] = draft
+            elif (first := self._in_flight.get((caller, draft.request_id))) is not None:
+                repeats.append((position, draft, first))
+            elif request.fail_fast and (failing := self._failing(draft)) is not None:
+                refused.append((position, draft, failing))
+            else:
+                if draft.request_id:
+                    self._in_flight[caller, draft.request_id] = _InFlight(
+                        draft.request_hash or b"", asyncio.get_running_loop().create_future()
+                    )
+                positions.append(position)
+                items.append(Intake(new_id(), draft, caller))
         if items:
             for position, answer in zip(positions, await self._commit(items, caller, client), strict=True):
                 answers[position] = answer
+        for position, answer in await self._refuse_failing(refused, caller):
+            answers[position] = answer
         for position, draft, first in repeats:
             answers[position] = _replay(await first.answer, first.request_hash, draft)
         return answers  # type: ignore[return-value]  # every position has been filled
 
-    def _check(self, request: pb.SendMessageRequest, now: datetime) -> Draft:
-        draft = check_send(request, now=now, strict_phones=self._strict_phones)
+    def _check(
+        self, request: pb.SendMessageRequest, now: datetime, chosen: Chosen | PosthouseError | None
+    ) -> Draft | PosthouseError:
+        """Return the draft of a request, or its refusal; whatever happens, its neighbours do not suffer."""
+        if isinstance(chosen, PosthouseError):
+            return chosen
+        try:
+            draft = check_send(
+                request, now=now, strict_phones=self._strict_phones, sender=chosen.sender if chosen else ""
+            )
+        except PosthouseError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - nothing of it is stored, and its key stays free
+            _log.exception("check_failed")
+            return PosthouseError(f"internal error: {type(error).__name__}")
         if self._routes.find(draft.channel, draft.sender, draft.recipient) is None:
-            raise no_route(draft.channel)
+            return no_route(draft.channel)
         return draft
+
+    def _failing(self, draft: Draft) -> PosthouseError | None:
+        """Return why a draft is refused whose caller does not want to wait for its route."""
+        rule = self._routes.find(draft.channel, draft.sender, draft.recipient)
+        # What breakers say now says nothing of what is sent later.
+        return None if rule is None or draft.send_time is not None else self._health.failing(rule)
+
+    async def _refuse_failing(
+        self, refused: Sequence[tuple[int, Draft, PosthouseError]], caller: str
+    ) -> list[tuple[int, Answer]]:
+        """Return the refusals by position; who repeats what was accepted before gets that answer."""
+        try:
+            earlier = await self._earlier(caller, [d.request_id for _, d, _ in refused if d.request_id])
+        except PosthouseError as error:
+            return [(position, error) for position, _, _ in refused]
+        return [(position, _refuse(draft, refusal, earlier)) for position, draft, refusal in refused]
 
     async def _commit(self, items: Sequence[Intake], caller: str, client: Client) -> list[Answer]:
         try:
@@ -151,7 +185,7 @@ class Sender:
         earlier = await self._earlier(caller, keys)
         admitted = iter(answers)
         return [
-            next(admitted) if refusal is None else _refuse(item, refusal, earlier)
+            next(admitted) if refusal is None else _refuse(item.draft, refusal, earlier)
             for item, refusal in zip(items, refusals, strict=True)
         ]
 
@@ -190,10 +224,10 @@ class Sender:
         return answers
 
 
-def _refuse(item: Intake, refusal: PosthouseError, earlier: Mapping[str, StoredAnswer]) -> Answer:
-    """Return the refusal of an item over the limits, unless it repeats one that has its answer already."""
-    first = earlier.get(item.draft.request_id)
-    return refusal if first is None else _replay(first.message, first.request_hash, item.draft)
+def _refuse(draft: Draft, refusal: PosthouseError, earlier: Mapping[str, StoredAnswer]) -> Answer:
+    """Return the refusal of a draft, unless it repeats one that has its answer already."""
+    first = earlier.get(draft.request_id)
+    return refusal if first is None else _replay(first.message, first.request_hash, draft)
 
 
 def _may_repeat(item: Intake, refusal: PosthouseError | None) -> bool:

@@ -35,16 +35,19 @@ _SMALLINT_MAX = 32_767
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: bool) -> Draft:
-    """Return the draft of a request, or raise InvalidRequestError with every violation in it."""
+def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: bool, sender: str = "") -> Draft:
+    """Return the draft of a request, or raise InvalidRequestError with every violation in it.
+
+    `sender` is the one that was chosen for a request that has none.
+    """
     faults: list[Violation] = []
-    sender = read_address(faults, "sender", request.sender, strict_phones, True)
+    our = read_address(faults, "sender", sender or request.sender, strict_phones, True)
     recipient = read_address(faults, "recipient", request.recipient, strict_phones, False)
     given = request.attachments
     attached = bool(given)
     channel = read_channel(faults, request.channel, recipient, attached)
-    if sender is not None:
-        _check_sender(faults, channel, sender, recipient)
+    if our is not None:
+        _check_sender(faults, channel, our, recipient)
     body, subject, html = request.body, request.subject, request.html
     if not (body or html or attached):
         faults.append(Violation("body", "must not be empty without attachments"))
@@ -63,23 +66,23 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
         faults.append(Violation("transactional", "is for e-mail only"))
     if request_id and not _REQUEST_ID.fullmatch(request_id):
         faults.append(Violation("request_id", "must be 1 to 255 visible ASCII characters"))
-    if faults or sender is None or recipient is None:
+    if faults or our is None or recipient is None:
         raise InvalidRequestError.of(faults)
 
     family = family_of(channel)
-    participant_a, participant_b = conversation_key(family, sender.canonical, recipient.canonical)
+    participant_a, participant_b = conversation_key(family, our.canonical, recipient.canonical)
     segments = measure(body) if channel == "sms" else None
     return Draft(
         channel=channel,
         direction="outbound",
-        sender=sender.canonical,
+        sender=our.canonical,
         recipient=recipient.canonical,
         conversation_id=conversation_id(family, participant_a, participant_b),
         family=family,
         participant_a=participant_a,
         participant_b=participant_b,
         body=body,
-        sender_original=_original(sender),
+        sender_original=_original(our),
         recipient_original=_original(recipient),
         subject=subject or None,
         html=html or None,

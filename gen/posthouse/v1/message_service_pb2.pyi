@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SendMessageRequest(_message.Message):
-    __slots__ = ("sender", "recipient", "channel", "body", "subject", "html", "attachments", "metadata", "send_time", "expire_time", "priority", "request_id", "fail_fast", "transactional")
+    __slots__ = ("sender", "recipient", "channel", "body", "subject", "html", "attachments", "metadata", "send_time", "expire_time", "priority", "request_id", "fail_fast", "transactional", "sender_pool")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class SendMessageRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     FAIL_FAST_FIELD_NUMBER: _ClassVar[int]
     TRANSACTIONAL_FIELD_NUMBER: _ClassVar[int]
+    SENDER_POOL_FIELD_NUMBER: _ClassVar[int]
     sender: str
     recipient: str
     channel: _message_pb2.Channel
@@ -49,7 +50,8 @@ class SendMessageRequest(_message.Message):
     request_id: str
     fail_fast: bool
     transactional: bool
-    def __init__(self, sender: _Optional[str] = ..., recipient: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., body: _Optional[str] = ..., subject: _Optional[str] = ..., html: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[_message_pb2.Attachment, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., priority: _Optional[_Union[_message_pb2.Priority, str]] = ..., request_id: _Optional[str] = ..., fail_fast: _Optional[bool] = ..., transactional: _Optional[bool] = ...) -> None: ...
+    sender_pool: str
+    def __init__(self, sender: _Optional[str] = ..., recipient: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., body: _Optional[str] = ..., subject: _Optional[str] = ..., html: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[_message_pb2.Attachment, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., priority: _Optional[_Union[_message_pb2.Priority, str]] = ..., request_id: _Optional[str] = ..., fail_fast: _Optional[bool] = ..., transactional: _Optional[bool] = ..., sender_pool: _Optional[str] = ...) -> None: ...
 
 class AcceptedMessage(_message.Message):
     __slots__ = ("id", "conversation_id", "channel", "state", "sender", "recipient", "segment_count", "segment_encoding", "create_time", "send_time", "replayed")
@@ -198,7 +200,7 @@ class PreviewMessageRequest(_message.Message):
     def __init__(self, message: _Optional[_Union[SendMessageRequest, _Mapping]] = ...) -> None: ...
 
 class PreviewMessageResponse(_message.Message):
-    __slots__ = ("acceptable", "refusals", "channel", "sender", "recipient", "conversation_id", "conversation_exists", "segment_encoding", "segment_count", "character_count", "ucs2_characters", "route", "rate_limit")
+    __slots__ = ("acceptable", "refusals", "channel", "sender", "recipient", "conversation_id", "conversation_exists", "segment_encoding", "segment_count", "character_count", "ucs2_characters", "route", "rate_limit", "sender_pool", "sender_kept")
     ACCEPTABLE_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +214,8 @@ class PreviewMessageResponse(_message.Message):
     UCS2_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SENDER_POOL_FIELD_NUMBER: _ClassVar[int]
+    SENDER_KEPT_FIELD_NUMBER: _ClassVar[int]
     acceptable: bool
     refusals: _containers.RepeatedCompositeFieldContainer[ItemError]
     channel: _message_pb2.Channel
@@ -225,7 +229,9 @@ class PreviewMessageResponse(_message.Message):
     ucs2_characters: _containers.RepeatedScalarFieldContainer[str]
     route: _containers.RepeatedScalarFieldContainer[str]
     rate_limit: RateLimitVerdict
-    def __init__(self, acceptable: _Optional[bool] = ..., refusals: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., conversation_id: _Optional[str] = ..., conversation_exists: _Optional[bool] = ..., segment_encoding: _Optional[_Union[_message_pb2.SegmentEncoding, str]] = ..., segment_count: _Optional[int] = ..., character_count: _Optional[int] = ..., ucs2_characters: _Optional[_Iterable[str]] = ..., route: _Optional[_Iterable[str]] = ..., rate_limit: _Optional[_Union[RateLimitVerdict, _Mapping]] = ...) -> None: ...
+    sender_pool: str
+    sender_kept: bool
+    def __init__(self, acceptable: _Optional[bool] = ..., refusals: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., conversation_id: _Optional[str] = ..., conversation_exists: _Optional[bool] = ..., segment_encoding: _Optional[_Union[_message_pb2.SegmentEncoding, str]] = ..., segment_count: _Optional[int] = ..., character_count: _Optional[int] = ..., ucs2_characters: _Optional[_Iterable[str]] = ..., route: _Optional[_Iterable[str]] = ..., rate_limit: _Optional[_Union[RateLimitVerdict, _Mapping]] = ..., sender_pool: _Optional[str] = ..., sender_kept: _Optional[bool] = ...) -> None: ...
 
 class RateLimitVerdict(_message.Message):
     __slots__ = ("allowed", "limit", "remaining", "reset_seconds")

@@ -1,6 +1,7 @@
 """A failing provider is left alone, tried again with care, and every dispatcher knows."""
 
 import asyncio
+import itertools
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,11 @@ from prometheus_client import REGISTRY
 import services.dispatch.__main__ as dispatch_process
 from posthouse.v1 import dispatch_pb2, event_pb2
 from posthouse.v1 import dispatch_service_pb2 as pb
+from posthouse.v1 import message_service_pb2 as message_pb
 from services.dispatch.breakers import Breakers
 from services.kit.status import from_rpc_error
 from services.providers.base import Retryable
-from tests.integration.ledger.rows import eventually
+from tests.integration.ledger.rows import CONTACT, OURS, eventually
 
 from .house import House, RunningDispatcher
 from .scripted import ScriptedProvider
@@ -165,7 +167,7 @@ async def test_other_dispatchers_know_at_once_and_people_can_reset_it(house: Hou
     async def hear(message: Any) -> None:
         heard.extend(event_pb2.EventBatch.FromString(message.data).events)
 
-    await client.subscribe("posthouse.event.provider.breaker", cb=hear)
+    await client.subscribe("posthouse.event.provider.breaker.>", cb=hear)
     one = await house.dispatch(breaker_cool_down=_COOL_DOWN)
     other = await house.dispatch(breaker_cool_down=_COOL_DOWN)
     # A broker that answers has taken the subscriptions before it.
@@ -236,3 +238,63 @@ async def test_messages_expire_while_they_wait_for_a_breaker(house: House, provi
     assert await house.book.story(short) == ["accepted", "failed"]
     assert await house.book.story(long) == ["accepted"]
     assert len(provider.sent) == tried
+
+
+async def test_a_new_dispatcher_learns_what_is_open_and_intake_refuses_who_will_not_wait(
+    house: House,
+) -> None:
+    one = await house.dispatch(breaker_cool_down=_COOL_DOWN)
+    request = message_pb.SendMessageRequest(
+        sender=OURS, recipient=CONTACT, body="urgent", fail_fast=True, request_id="once"
+    )
+    accepted = await house.stub.SendMessage(request)
+    await house.send(*["first"] * 20)
+    await _until_state(one, "scripted", _OPEN)
+    other = await house.dispatch(breaker_cool_down=_COOL_DOWN)
+    await _until_state(other, "scripted", _OPEN)
+    assert (await house.stub.SendMessage(request)).message.id == accepted.message.id
+    request.request_id = "twice"
+
+    async def refused() -> Any:
+        try:
+            await house.stub.SendMessage(request)
+        except grpc.aio.AioRpcError as error:
+            return from_rpc_error(error)
+        request.request_id += "+"
+        return None
+
+    error = await eventually(refused)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "ROUTE_UNAVAILABLE")
+    assert error.retry_after
+    stored = await house.book.value("SELECT count(*) FROM messages")
+    await refused()
+    assert await house.book.value("SELECT count(*) FROM messages") == stored
+    # Who is ready to wait is accepted all the same.
+    await house.send("patient")
+
+
+async def test_one_dispatcher_alone_tries_the_provider_out(house: House, provider: Down) -> None:
+    options = {"breaker_cool_down": 1.0, "breaker_probes": 5, "dispatch_max_attempts": 100}
+    running = [await house.dispatch(**options) for _ in range(3)]
+    await asyncio.gather(*(one.ownership.wait_held() for one in running))
+    heard: list[event_pb2.Event] = []
+    client = await nats.connect(house.settings.nats_url)
+
+    async def hear(message: Any) -> None:
+        heard.extend(event_pb2.EventBatch.FromString(message.data).events)
+
+    await client.subscribe("posthouse.event.provider.breaker.>", cb=hear)
+    await house.send(*["first"] * 60)
+    for one in running:
+        await _until_state(one, "scripted", _OPEN)
+    tried = len(provider.sent)
+
+    async def tried_out_twice() -> bool:
+        return [event.type for event in heard].count("half_open") >= 3
+
+    await eventually(tried_out_twice, within=30.0)
+    await client.close()
+    # Whatever was under way when it opened, a round of probes is five, and not five for each dispatcher.
+    rounds = [event.create_time.ToMicroseconds() for event in heard if event.type == "half_open"]
+    assert len(provider.sent) - tried <= 5 * len(rounds)
+    assert min(later - earlier for earlier, later in itertools.pairwise(rounds)) > 900_000

@@ -97,3 +97,34 @@ def test_it_is_opened_and_closed_from_outside_once() -> None:
     assert changes == [OPEN, CLOSED]
     breaker.record(successes=0, failures=2)
     assert breaker.state == CLOSED
+
+
+def test_an_alternating_provider_does_not_make_it_flap() -> None:
+    breaker, time, changes = _breaker(BreakerPolicy())
+    for number in range(5000):
+        if breaker.admit(1):
+            breaker.record(successes=number % 2, failures=1 - number % 2)
+        time.now += 0.1
+    # It opens once; all probes after that find it failing still.
+    assert "closed" not in changes
+    assert changes.count("open") == changes.count("half_open") + (breaker.state != "half_open")
+
+
+def test_it_asks_once_before_it_probes_and_stays_open_when_another_does() -> None:
+    asked: list[int] = []
+    time, changes = Time(), list[str]()
+    breaker = Breaker(_POLICY, clock=time, on_change=changes.append, ask=lambda: asked.append(1))
+    breaker.trip()
+    time.now += _POLICY.cool_down
+    assert (breaker.state, breaker.state, len(asked)) == ("open", "open", 1)
+    assert breaker.admit(5) == 0
+    breaker.leave_probing()
+    # Nothing was heard for a cool-down: who took it upon itself may be gone.
+    assert (breaker.state, breaker.wait(), len(asked)) == ("open", 1.0, 1)
+    time.now += _POLICY.cool_down
+    assert (breaker.state, len(asked)) == ("open", 2)
+    breaker.begin_probing()
+    assert (breaker.state, breaker.admit(100)) == ("half_open", _POLICY.probes)
+    breaker.trip(age=_POLICY.cool_down / 2)
+    assert breaker.wait() == _POLICY.cool_down / 2
+    assert changes == ["open", "half_open", "open"]

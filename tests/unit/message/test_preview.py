@@ -13,6 +13,8 @@ from services.kit.routes import Routes
 from services.kit.sliding_window import MemoryWindows
 from services.message import preview as module
 from services.message.preview import Previewer
+from services.message.route_health import RouteHealth
+from services.message.sender_pools import SenderPools
 from services.message.submission_limits import SubmissionLimiter
 from tests.unit.message.test_inbound import ANN, BOB
 
@@ -40,9 +42,16 @@ def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def previewer(limits: SubmissionLimiter | None) -> Previewer:
+    ledger: Any = NoLedger()
+    routes = Routes.plain({"sms": ["a", "b"]})
     return Previewer(
-        NoLedger(), routes=Routes.plain({"sms": ["a", "b"]}), strict_phones=False, limiter=limits
-    )  # type: ignore[arg-type]
+        ledger,
+        routes=routes,
+        health=RouteHealth(routes, cool_down=1.0),
+        pools=SenderPools(ledger, {}, strict_phones=False),
+        strict_phones=False,
+        limiter=limits,
+    )
 
 
 def limits_of(requests: int) -> SubmissionLimiter:
