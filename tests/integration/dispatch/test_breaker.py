@@ -114,7 +114,7 @@ async def test_an_open_breaker_costs_no_attempt_and_closes_after_probes(
 
     async def all_put_off() -> bool:
         ((waiting, put_off),) = await house.book.rows(
-            "SELECT count(*), count(*) FILTER (WHERE owner IS NULL AND due_time > now() + interval '30 s')"
+            "SELECT count(*), count(*) FILTER (WHERE owner IS NULL AND due_time > now() + interval '5 s')"
             " FROM outbox WHERE subject LIKE 'posthouse.dispatch.%%'"
         )
         return bool(put_off) and waiting == put_off
