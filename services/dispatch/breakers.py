@@ -59,6 +59,8 @@ class Breakers:
         self._count = 0
         self._hearing = False
         self._policy = policy
+        # The newest event of another dispatcher that was heard of each place.
+        self._known: dict[tuple[str, str], str] = {}
         self._changes: asyncio.Queue[event_pb.Event] = asyncio.Queue(_QUEUE_SIZE)
         # Places whose cool-down is over; none is in it twice.
         self._asked: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
@@ -125,9 +127,11 @@ class Breakers:
 
     def hear(self, event: event_pb.Event) -> None:
         """Follow what another dispatcher has found out."""
-        breaker = self.find(event.provider, enum_names.CHANNEL.word(event.channel))
+        place = (event.provider, enum_names.CHANNEL.word(event.channel))
+        breaker = self.find(*place)
         if breaker is None or event.id.startswith(self._instance):
             return
+        self._known[place] = event.id
         with self._told():
             if event.type == OPENED:
                 breaker.trip(age_of(event))
@@ -170,8 +174,14 @@ class Breakers:
         subject = subject_of(provider, channel)
         last = await bus.last(STREAM, subject) if bus.connected else None
         for event in read_news(last[1]) if last is not None else ():
+            if event.id.startswith(self._instance):
+                continue
+            if event.id != self._known.get((provider, channel)):
+                # A verdict that came while we were about to ask: its cool-down has only begun.
+                self.hear(event)
+                return False
             if event.type == HALF_OPENED and age_of(event) < self._policy.cool_down:
-                return event.id.startswith(self._instance)
+                return False
         event = self._event(provider, channel, HALF_OPEN)
         await bus.publish(
             subject,
