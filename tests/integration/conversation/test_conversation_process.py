@@ -16,7 +16,10 @@ from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation.__main__ import main
 from services.kit.client import open_channel
 from services.kit.config import Settings
+from tests.integration.ledger.rows import eventually
 from tests.servers import free_ports
+
+from .conftest import Seed
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +55,18 @@ async def test_serves_and_stops(database_url: str) -> None:
         await _wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
         stub: Any = pb_grpc.ConversationServiceStub(channel)
         assert not (await stub.ListConversations(pb.ListConversationsRequest())).conversations
+
+
+async def test_a_message_is_found_soon_after_it_came(database_url: str, seed: Seed) -> None:
+    async with _running(database_url) as channel:
+        stub: Any = pb_grpc.ConversationServiceStub(channel)
+        message = await seed.message(await seed.conversation(), body="hello there")
+
+        async def found() -> list[str]:
+            response = await stub.SearchMessages(pb.SearchMessagesRequest(query="hello"))
+            return [hit.message.id for hit in response.hits]
+
+        assert await eventually(found) == [message]
 
 
 async def test_starts_without_postgresql(refusal: Callable[[Any], Any]) -> None:
