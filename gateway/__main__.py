@@ -12,6 +12,7 @@ import uvicorn
 from gateway.app import Wiring, build_app
 from gateway.callers import Callers
 from gateway.coalesce import Coalescer, Limits
+from gateway.events import EventLimits, EventRoute
 from gateway.health import serving
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
@@ -77,10 +78,18 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     draining = asyncio.Event()
     limiter = RateLimiter.build(settings)
     clients = Clients.build(settings)
+    callers = Callers(
+        backends.auth if settings.authenticates else None,
+        open_endpoints=settings.open_endpoints.split(),
+        clients=clients,
+        gateway_token=token,
+    )
+    events = EventRoute(backends, draining, limits=_event_limits(settings), callers=callers, metadata=own)
     app = build_app(
         Wiring(
             backends=backends,
             coalescer=coalescer,
+            events=events,
             monitor=monitor,
             draining=draining,
             version=_version(),
@@ -88,12 +97,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             max_webhook_bytes=settings.webhook_max_body_bytes,
             phone_number=settings.twilio_phone_number,
             rate_limits=_rate_limits(settings, limiter, clients, token),
-            callers=Callers(
-                backends.auth if settings.authenticates else None,
-                open_endpoints=settings.open_endpoints.split(),
-                clients=clients,
-                gateway_token=token,
-            ),
+            callers=callers,
         )
     )
     server = _Server(
@@ -121,11 +125,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     finally:
         stopping.cancel()
         watching.cancel()
+        await events.close()
         listener.close()
         for channel in channels:
             await channel.close(None)
         if limiter is not None:
             await limiter.close()
+
+
+def _event_limits(settings: Settings) -> EventLimits:
+    return EventLimits(
+        streams=settings.watch_streams,
+        heartbeat=settings.watch_heartbeat,
+        ring=settings.watch_buffer,
+        backlog=settings.watch_backlog,
+    )
 
 
 def _rate_limits(settings: Settings, limiter: RateLimiter | None, clients: Clients, token: str) -> RateLimits:

@@ -9,12 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from gateway import openapi, problems, send
+from gateway import events, openapi, problems, send
 from gateway.callers import Callers
 from gateway.coalesce import Coalescer
 from gateway.conversations import ConversationRoutes
 from gateway.dispatch import DispatchRoutes
-from gateway.events import EventRoutes
+from gateway.events import EventRoute
 from gateway.front import Front
 from gateway.health import HealthRoutes
 from gateway.messages import MessageRoutes
@@ -39,6 +39,7 @@ class Wiring:
 
     backends: Backends
     coalescer: Coalescer
+    events: EventRoute
     monitor: HealthMonitor
     draining: asyncio.Event
     version: str
@@ -64,7 +65,6 @@ def build_app(wiring: Wiring) -> ASGIApp:
     for routes in (
         MessageRoutes(wiring.backends),
         ConversationRoutes(wiring.backends),
-        EventRoutes(wiring.backends, wiring.draining),
         DispatchRoutes(wiring.backends),
         OptOutRoutes(wiring.backends),
         WebhookRoutes(wiring.backends),
@@ -74,12 +74,15 @@ def build_app(wiring: Wiring) -> ASGIApp:
         router = routes.router()
         app.include_router(router)
         found += router.routes
-    openapi.install(app, {send.PATH: {"post": send.OPERATION}})
+    openapi.install(app, {send.PATH: {"post": send.OPERATION}, events.PATH: {"get": events.OPERATION}})
     app.add_exception_handler(PosthouseError, _on_typed)
     app.add_exception_handler(RequestValidationError, _on_shape)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_fault)
-    direct: dict[tuple[str, str], ASGIApp] = {("POST", send.PATH): send.SendRoute(wiring.coalescer)}
+    direct: dict[tuple[str, str], ASGIApp] = {
+        ("POST", send.PATH): send.SendRoute(wiring.coalescer),
+        ("GET", events.PATH): wiring.events,
+    }
     return Front(
         app,
         direct=direct,

@@ -91,6 +91,18 @@ class Callers:
             raise answer.with_traceback(None)
         return ""
 
+    async def check_scope(self, given: Metadata, needed: str) -> None:
+        """Check that who has a credential may do what needs a scope, for what ends in the gateway.
+
+        Raises as `check` does.
+        """
+        if self._auth is None:
+            return
+        answer = await self._identify(given)
+        if not isinstance(answer, Caller):
+            raise answer.with_traceback(None)
+        check_scope(answer.scopes, needed)
+
     def _is_gateway(self, scope: Scope) -> bool:
         token = [(GATEWAY_TOKEN, value) for name, value in scope["headers"] if name == GATEWAY_TOKEN.encode()]
         return self._clients.is_gateway(token)

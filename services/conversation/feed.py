@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from posthouse.v1 import event_pb2 as event_pb
 from services.conversation.ordering import STEP, EventKey, Ordering, Placed
 from services.kit import metrics
+from services.kit.attendance import Attendance
 from services.kit.bus import BUS_ERRORS, Bus
-from services.kit.cancelling import cancel_all
 from services.kit.errors import UnavailableError
 from services.kit.fanout import Entry, Fanout
 from services.kit.logs import get_logger
@@ -52,33 +52,14 @@ class EventFeed:
         self._log = StreamLog(bus, STREAM)
         self._ordering = Ordering()
         self._ready = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._watchers = 0
-        self._idle: asyncio.TimerHandle | None = None
+        # Watchers enter and leave; without any there is nothing to read for.
+        self.attendance = Attendance(self._run, self._rest, linger=_LINGER)
         self.fanout: Fanout[event_pb.Event] = Fanout(ring=ring, backlog=backlog)
         self.closing = False
 
-    def enter(self) -> None:
-        """Note that somebody watches; the feed begins to read with the first."""
-        self._watchers += 1
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="event-feed")
-
-    def leave(self) -> None:
-        """Note that one has left."""
-        self._watchers -= 1
-        if not self._watchers and not self.closing:
-            self._idle = asyncio.get_running_loop().call_later(_LINGER, self._rest)
-
     async def close(self) -> None:
         """Stop reading."""
-        if self._idle is not None:
-            self._idle.cancel()
-        if self._task is not None:
-            await cancel_all([self._task])
+        await self.attendance.close()
 
     def end_watchers(self) -> None:
         """Have every watcher told to come back, to another process or later."""
@@ -173,9 +154,6 @@ class EventFeed:
         self.fanout.restart(Position(state.epoch, first - 1, 0))
 
     def _rest(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
         self._ready.clear()
         self.fanout.forget()
 

@@ -73,7 +73,7 @@ class Watchers:
             raise OverloadedError("too many watchers are connected", retry_after=5)
         self._open += 1
         metrics.WATCHERS.labels("grpc").set(self._open)
-        self._feed.enter()
+        self._feed.attendance.enter()
         try:
             head = await self._feed.head()
             yield pb.WatchEventsResponse(event_id=str(after or head), participant=narrowed.participant)
@@ -82,7 +82,7 @@ class Watchers:
                 yield response
         finally:
             self._open -= 1
-            self._feed.leave()
+            self._feed.attendance.leave()
             metrics.WATCHERS.labels("grpc").set(self._open)
 
     async def _stream(

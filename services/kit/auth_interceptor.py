@@ -8,7 +8,7 @@ import grpc
 from services.kit.authentication import Authenticator
 from services.kit.callers import Caller, set_caller
 from services.kit.errors import ForbiddenError, PosthouseError
-from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, check_scope
+from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, WATCH_EVENTS, check_scope
 
 _Handler = Callable[[Any, Any], Any]
 
@@ -61,6 +61,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # g
             return None
         # Providers have no credentials of ours: their signatures are checked behind the gateway.
         if (method == INGEST_WEBHOOK or endpoint is not None) and authenticator.is_gateway(metadata):
+            return None
+        # The gateway reads the events of all its watchers by one call, and checks each watcher by itself.
+        if method == WATCH_EVENTS and authenticator.speaks_for_itself(metadata):
             return None
         caller = await authenticator.authenticate(metadata)
         needed = ANY if endpoint is not None else SCOPE_OF_METHOD.get(method)

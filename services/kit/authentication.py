@@ -72,15 +72,16 @@ class Authenticator:
         """Tell whether a call comes from our own gateway."""
         return self._clients.is_gateway(metadata)
 
+    def speaks_for_itself(self, metadata: Metadata) -> bool:
+        """Tell whether a call comes from our own gateway, and on behalf of nobody."""
+        return self.is_gateway(metadata) and not _secret(metadata)
+
     async def authenticate(self, metadata: Metadata) -> Caller:
         """Return who calls; raises UnauthenticatedError, or UnavailableError while that cannot be told.
 
         What is wrong with a credential is not said: that would only help who guesses.
         """
-        secret = credential(
-            (name, value.decode("latin-1") if isinstance(value, bytes) else value)
-            for name, value in metadata or ()
-        )
+        secret = _secret(metadata)
         if not secret:
             raise UnauthenticatedError("a credential is needed: an API key or a bearer token")
         caller = None
@@ -91,3 +92,10 @@ class Authenticator:
         if caller is None:
             raise UnauthenticatedError("the credential is not known, or it has expired or been revoked")
         return caller
+
+
+def _secret(metadata: Metadata) -> str:
+    return credential(
+        (name, value.decode("latin-1") if isinstance(value, bytes) else value)
+        for name, value in metadata or ()
+    )

@@ -18,6 +18,7 @@ _DISPATCH: Final = "/posthouse.v1.DispatchService/"
 _AUTH: Final = "/posthouse.v1.AuthService/"
 
 INGEST_WEBHOOK: Final = f"{_MESSAGE}IngestWebhook"
+WATCH_EVENTS: Final = f"{_CONVERSATION}WatchEvents"
 
 # Full name of the RPC -> the scope it needs. Whoever has ADMIN has them all.
 SCOPE_OF_METHOD: Final = {
@@ -45,7 +46,7 @@ SCOPE_OF_METHOD: Final = {
     f"{_CONVERSATION}UnarchiveConversation": SEND,
     f"{_CONVERSATION}UpdateConversation": SEND,
     f"{_CONVERSATION}GetConversationStats": READ,
-    f"{_CONVERSATION}WatchEvents": READ,
+    WATCH_EVENTS: READ,
     f"{_DISPATCH}ListProviders": READ,
     f"{_DISPATCH}ListDispatchAttempts": READ,
     f"{_DISPATCH}ListDeadLetters": READ,

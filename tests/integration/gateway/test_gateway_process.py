@@ -12,6 +12,7 @@ import pytest
 
 import gateway.__main__ as process
 from gateway.__main__ import main
+from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.config import Settings
 from tests.servers import free_ports
@@ -104,8 +105,8 @@ async def test_drain_finishes_what_is_in_flight(
 
 async def test_drain_ends_event_streams(settings: Settings, client: httpx2.AsyncClient, fakes: Fakes) -> None:
     async def watch(_request: Any) -> AsyncIterator[Any]:
+        yield conversation_pb.WatchEventsResponse(event_id="a-1-0")
         await asyncio.sleep(60)
-        yield
 
     fakes.answers["WatchEvents"] = watch
     stop = asyncio.Event()
@@ -115,7 +116,8 @@ async def test_drain_ends_event_streams(settings: Settings, client: httpx2.Async
         assert response.headers["content-type"].startswith("text/event-stream")
         stop.set()
         lines = [line async for line in response.aiter_lines()]
-    assert lines[0] == ": connected"
+    assert lines[:2] == [": connected", "id: a-1-0"]
+    assert "event: stream.reconnect" in lines
     await asyncio.wait_for(running, 60)
 
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from gateway.app import Wiring, build_app
 from gateway.coalesce import Coalescer
+from gateway.events import EventRoute
 from gateway.health import serving
 from gateway.rpc import Backends, call_with
 from services.kit.client import open_channel
@@ -56,8 +57,10 @@ async def gateway(fakes: Fakes) -> AsyncIterator[Gateway]:
         {short: serving(channel, f"posthouse.v1.{name}") for short, name in names.items()}, _ignore
     )
     draining = asyncio.Event()
+    events = EventRoute(backends, draining)
     wiring = Wiring(
         backends=backends,
+        events=events,
         coalescer=Coalescer(
             lambda message, metadata: call_with(backends.message.SendMessages, message, metadata)
         ),
@@ -72,6 +75,7 @@ async def gateway(fakes: Fakes) -> AsyncIterator[Gateway]:
     transport = httpx2.ASGITransport(app, client=("203.0.113.9", 4711))
     async with httpx2.AsyncClient(transport=transport, base_url="http://posthouse.test") as client:
         yield Gateway(app, wiring, monitor, draining, fakes, client)
+    await events.close()
     await channel.close(None)
 
 

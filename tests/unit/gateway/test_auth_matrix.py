@@ -13,6 +13,7 @@ import pytest
 from gateway.app import Wiring, build_app
 from gateway.callers import Callers
 from gateway.coalesce import Coalescer
+from gateway.events import EventRoute
 from gateway.health import serving
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
@@ -22,7 +23,7 @@ from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.errors import UnavailableError
 from services.kit.health import HealthMonitor
-from services.kit.rate_limit_clients import Clients
+from services.kit.rate_limit_clients import GATEWAY_TOKEN, Clients
 from services.kit.rate_limits import RateLimiter
 from services.kit.scopes import SCOPE_OF_METHOD
 from services.kit.sliding_window import MemoryWindows
@@ -99,8 +100,15 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
 
     monitor = HealthMonitor({"message": serving(channel, "posthouse.v1.MessageService")}, ignore)
     await monitor.check()
+    events = EventRoute(
+        backends,
+        asyncio.Event(),
+        callers=Callers(backends.auth, clients=Clients.build(settings), gateway_token=GATEWAY),
+        metadata=((GATEWAY_TOKEN, GATEWAY),),
+    )
     wiring = Wiring(
         backends=backends,
+        events=events,
         coalescer=Coalescer(
             lambda message, metadata: call_with(backends.message.SendMessages, message, metadata)
         ),
@@ -114,6 +122,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     found = Guarded(wiring, None, fakes, store, rows, settings)  # type: ignore[arg-type]
     async with found.calling(found.app()) as client:
         yield replace(found, client=client)
+    await events.close()
     await channel.close(None)
     await authenticator.close()
     await server.stop(None)

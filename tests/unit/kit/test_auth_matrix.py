@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 import posthouse.v1
 from services.kit.client import open_channel
-from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, SCOPES
+from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, SCOPES, WATCH_EVENTS
 from services.kit.server import RpcServer
 from services.kit.status import from_rpc_error
 from tests.credentials import GATEWAY, Cell, MemoryKeys, auth_settings, cells, memory_authenticator
@@ -127,7 +127,9 @@ async def test_the_gateway_stands_for_nobody_but_providers(guarded: Guarded) -> 
     token = [("x-posthouse-gateway", GATEWAY), ("x-posthouse-address", "203.0.113.9")]
     forged = [("x-posthouse-gateway", "forged")]
     for method in METHODS:
-        right = "NOT_IMPLEMENTED" if path(method) == INGEST_WEBHOOK else "UNAUTHENTICATED"
+        # What providers bring, and the events that the gateway hands to watchers it has checked.
+        its_own = path(method) in {INGEST_WEBHOOK, WATCH_EVENTS}
+        right = "NOT_IMPLEMENTED" if its_own else "UNAUTHENTICATED"
         assert await guarded.outcome(path(method), token, streams=method.server_streaming) == right
         assert (
             await guarded.outcome(path(method), forged, streams=method.server_streaming) == "UNAUTHENTICATED"
