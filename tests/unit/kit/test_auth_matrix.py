@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 import posthouse.v1
+from posthouse.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from services.kit.client import open_channel
 from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, SCOPES, WATCH_EVENTS
 from services.kit.server import RpcServer
@@ -180,3 +181,39 @@ async def test_health_and_reflection_can_be_closed(closed: Guarded) -> None:
             seen = from_rpc_error(error).reason
         assert seen == right, cell.name
     assert await closed.outcome(HEALTH, [("x-posthouse-gateway", GATEWAY)]) == ""
+
+
+async def test_a_watcher_whose_key_is_revoked_sees_nothing_more(tmp_path: Path) -> None:
+    store = MemoryKeys()
+    secret = store.add("read")
+    settings = auth_settings(tmp_path)
+    go_on = asyncio.Event()
+
+    class Watched(conversation_service_pb2_grpc.ConversationServiceServicer):
+        async def WatchEvents(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+            yield conversation_service_pb2.WatchEventsResponse(event_id="1")
+            await go_on.wait()
+            yield conversation_service_pb2.WatchEventsResponse(event_id="2")
+
+    Watched.__abstractmethods__ = frozenset()  # only what the test calls is there
+    authenticator = memory_authenticator(settings, store)
+    server = RpcServer(settings, 0, "posthouse.v1.ConversationService", authenticator=authenticator)
+    conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(Watched(), server.server)  # type: ignore[abstract]
+    await server.start()
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = conversation_service_pb2_grpc.ConversationServiceStub(channel)
+        metadata = (("x-api-key", secret),)
+        request = conversation_service_pb2.WatchEventsRequest()
+        call = stub.WatchEvents(request, metadata=metadata, timeout=60)
+        first: Any = await call.read()
+        assert first.event_id == "1"
+        store.revoke(secret)
+        keys: Any = authenticator._keys
+        async with asyncio.timeout(30):
+            while await keys.find(secret):  # noqa: ASYNC110 - the ring looks by itself
+                await asyncio.sleep(0.05)
+        go_on.set()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+        assert from_rpc_error(ended.value).reason == "UNAUTHENTICATED"
+    await server.stop()

@@ -1,0 +1,100 @@
+"""Keys of JWTs: what counts as one, how news of them arrives, and what happens while they cannot be read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.kit.config import WrongSettingError
+from services.kit.errors import UnavailableError
+from services.kit.jwk_sets import JwkSet, parse_jwks
+from services.kit.jwt_tokens import TokenPolicy, TokenVerifier
+from tests.credentials import AUDIENCE, ISSUER, ed_key, jwks, token
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def keys_without(kid: str) -> str:
+    return json.dumps({"keys": [key for key in json.loads(jwks())["keys"] if key["kid"] != kid]})
+
+
+def test_only_public_signing_keys_count() -> None:
+    document = json.loads(jwks())
+    document["keys"] += [
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "symmetric", "alg": "HS256"},
+        {**document["keys"][0], "kid": "encryption", "use": "enc"},
+        {**document["keys"][0], "kid": "another algorithm", "alg": "RS512"},
+        {"kty": "EC", "crv": "P-256", "kid": "curve"},
+        "nonsense",
+    ]
+    found = parse_jwks(json.dumps(document).encode())
+    assert [(key.kid, key.algorithm) for key in found] == [("rsa", "RS256"), ("ed", "EdDSA")]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "empty document"),
+        ("[]", "not a JWKS"),
+        ("{}", "not a JWKS"),
+        ('{"keys": 1}', "not a JWKS"),
+        ('{"keys": [{"kty": "RSA", "n": "x", "e": "x"}]}', "malformed|shorter"),
+    ],
+)
+def test_what_is_no_set_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse_jwks(text.encode())
+
+
+def test_keys_travel_by_https_only() -> None:
+    JwkSet("https://issuer.example/keys")
+    JwkSet("http://127.0.0.1:9/keys")
+    with pytest.raises(WrongSettingError, match="POSTHOUSE_JWT_KEYS"):
+        JwkSet("http://issuer.example/keys")
+
+
+async def test_new_keys_are_found_and_tokens_of_old_ones_refused(tmp_path: Path) -> None:
+    place, clock = tmp_path / "jwks.json", Clock()
+    place.write_text(keys_without("ed"))
+    keys = JwkSet(str(place), clock=clock)
+    verifier = TokenVerifier(TokenPolicy(ISSUER, AUDIENCE), keys)
+    old, new = token("read"), token("send", key=ed_key(), algorithm="EdDSA", kid="ed")
+    assert await verifier.find(old)
+    assert await verifier.find(new) is None
+    place.write_text(keys_without("rsa"))
+    assert await verifier.find(new) is None  # it was read a moment ago
+    clock.now += 6
+    assert await verifier.find(new)
+    assert await verifier.find(old) is None
+
+
+async def test_keys_that_cannot_be_read_any_more_stay(tmp_path: Path) -> None:
+    place, clock = tmp_path / "jwks.json", Clock()
+    keys = JwkSet(str(place), clock=clock)
+    verifier = TokenVerifier(TokenPolicy(ISSUER, AUDIENCE), keys)
+    with pytest.raises(UnavailableError):
+        await verifier.find(token())
+    place.write_text(jwks())
+    clock.now += 6
+    assert await verifier.find(token())
+    place.write_text("{")
+    clock.now += 6
+    assert await verifier.find(token(kid="other")) is None
+    assert await verifier.find(token())
+
+
+async def test_callers_are_told_apart_by_issuer_and_subject(tmp_path: Path) -> None:
+    place = tmp_path / "jwks.json"
+    place.write_text(jwks())
+    verifier = TokenVerifier(TokenPolicy(ISSUER, AUDIENCE), JwkSet(str(place)))
+    found = [
+        await verifier.find(token(sub=sub, jti=jti)) for sub, jti in (("a", "1"), ("a", "2"), ("b", "1"))
+    ]
+    ids = [caller.id for caller in found if caller]
+    assert len(ids) == 3
+    assert ids[0] == ids[1] != ids[2]
