@@ -60,6 +60,12 @@ test: $(READY) ## Run all tests on real PostgreSQL and NATS, and measure coverag
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q services gateway cli gen
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE) $(ARGS)
 
+EXAMPLES ?= 20000
+
+.PHONY: fuzz
+fuzz: $(READY) ## Feed every webhook parser EXAMPLES inputs a test: make fuzz EXAMPLES=200000
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/unit/providers -k unexpected -o timeout=0 -n $(WORKERS) $(ARGS)
+
 .PHONY: check
 check: $(READY) check-code check-imports check-protos check-gen ## Run every static check, the same as CI
 

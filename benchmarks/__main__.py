@@ -9,7 +9,7 @@ from benchmarks import floors, reads, report, scenarios
 from benchmarks.results import Measurement
 from benchmarks.stack import BenchStack, StartFailedError, running_stack
 
-_NAMES = ("floors", "intake", "end-to-end", "rest", "idle", "reads")
+_NAMES = ("floors", "intake", "end-to-end", "rest", "idle", "callbacks", "reads")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +65,8 @@ def _scenarios(options: argparse.Namespace) -> Iterator[Callable[[BenchStack], I
     if "rest" in options.only:
         for connections in options.connections:
             yield lambda stack, connections=connections: scenarios.measure_rest(stack, seconds, connections)  # type: ignore[misc]
+    if "callbacks" in options.only:
+        yield lambda stack: scenarios.measure_callbacks(stack, seconds, options.connections[0])
     if "end-to-end" in options.only:
         yield lambda stack: scenarios.measure_end_to_end(stack, seconds)
     if "intake" in options.only:

@@ -1,22 +1,28 @@
-"""A load client for single sends over HTTP: keep-alive connections, requests built beforehand.
+"""A load client over HTTP: keep-alive connections, requests built beforehand.
 
-`python -m benchmarks.http_load PORT SECONDS CONNECTIONS [RATE]` prints one line of JSON. Without a rate
-every connection sends as soon as it is answered. With one, requests are due at fixed times, and a time
-counts from when its request was due, so that a slow server cannot hide behind a patient client.
+`python -m benchmarks.http_load PORT SECONDS CONNECTIONS [RATE [FILE]]` prints one line of JSON. The
+requests are single sends, or status callbacks of the messages whose ids are in the file. Without a rate, or
+at 0, every connection sends as soon as it is answered. With one, requests are due at fixed times, and a
+time counts from when its request was due, so that a slow server cannot hide behind a patient client.
 """
 
 import asyncio
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import uvloop
 
-from benchmarks.payloads import http_requests
+from benchmarks.payloads import callback_requests, http_requests
 from benchmarks.results import Latency, Load
 
-_ACCEPTED = b"HTTP/1.1 202"
+_ACCEPTED = b"HTTP/1.1 2"
+# Arguments before that of the file, and callbacks built for each second.
+_WITH_FILE = 5
+_MOST_CALLBACKS = 5000
 _LENGTH = b"content-length: "
 _END = b"\r\n\r\n"
 
@@ -24,8 +30,8 @@ _END = b"\r\n\r\n"
 class _Run:
     """What all connections share."""
 
-    def __init__(self, port: int, *, closed_loop: bool) -> None:
-        self.requests = list(http_requests(port))
+    def __init__(self, requests: Sequence[bytes], *, closed_loop: bool) -> None:
+        self.requests = requests
         self.closed_loop = closed_loop
         self.running = True
         self.next = 0
@@ -102,9 +108,9 @@ class _Connection(asyncio.Protocol):
             self._run.done.set()
 
 
-async def load(port: int, seconds: float, connections: int, rate: float) -> Load:
+async def load(port: int, requests: Sequence[bytes], seconds: float, connections: int, rate: float) -> Load:
     """Send for `seconds`, wait for the last answers, and say what came of it."""
-    run = _Run(port, closed_loop=not rate)
+    run = _Run(requests, closed_loop=not rate)
     loop = asyncio.get_running_loop()
     for _ in range(connections):
         await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port)
@@ -143,8 +149,13 @@ async def _keep_pace(run: _Run, rate: float, began: float, seconds: float) -> No
 
 def main() -> None:
     """Run with the arguments of the command line."""
-    port, seconds, connections, rate = [float(argument) for argument in [*sys.argv[1:], "0"][:4]]
-    print(uvloop.run(load(int(port), seconds, int(connections), rate)).to_json())
+    port, seconds, connections, rate = [float(argument) for argument in [*sys.argv[1:5], "0"][:4]]
+    if len(sys.argv) > _WITH_FILE:
+        ids = Path(sys.argv[_WITH_FILE]).read_text().split()
+        requests = list(callback_requests(int(port), ids, int(_MOST_CALLBACKS * seconds)))
+    else:
+        requests = list(http_requests(int(port)))
+    print(uvloop.run(load(int(port), requests, seconds, int(connections), rate)).to_json())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The measurements of Posthouse itself."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from benchmarks import floors
 from benchmarks.results import Latency, Load, Measurement
@@ -9,6 +11,8 @@ from benchmarks.stack import PROCESSES, BenchStack, run_load
 
 _BATCH, _IN_FLIGHT = 200, 8
 _IDLE_RATE, _IDLE_CONNECTIONS = 50, 8
+# Callbacks a second at which an answer is to take less than 100 ms at p95.
+_REQUIRED_RATE = 500
 
 # Of what was accepted since a time: when it was delivered, and how many seconds after its acceptance.
 _TRANSIT = """
@@ -72,6 +76,19 @@ def measure_rest(stack: BenchStack, seconds: float, connections: int) -> Iterato
     )
     measurement.name = f"{name}, at 80 %"
     yield measurement
+
+
+def measure_callbacks(stack: BenchStack, seconds: float, connections: int) -> Iterator[Measurement]:
+    """Report on messages as Twilio does, one status a request: idle, at 500 a second, as fast as it goes."""
+    with stack.database() as connection, tempfile.TemporaryDirectory() as folder:
+        found = connection.execute("SELECT id::text FROM messages ORDER BY id LIMIT 5000").fetchall()
+        ids = Path(folder) / "ids"
+        ids.write_text("\n".join(message_id for (message_id,) in found))
+        for rate in (_IDLE_RATE, _REQUIRED_RATE, 0):
+            name = f"callbacks, {rate}/s" if rate else f"callbacks, {connections} connections"
+            before = stack.cpu_seconds()
+            load = run_load("benchmarks.http_load", stack.http_port, seconds, connections, rate, ids)
+            yield _accepted(name, floors.HTTP, load, _cost(stack, before, load))
 
 
 def measure_idle(stack: BenchStack, seconds: float) -> Iterator[Measurement]:

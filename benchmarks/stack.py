@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import psycopg
 
+from benchmarks.payloads import TWILIO_TOKEN
 from benchmarks.results import Load
 from cli.datadir import DataDir, StackState
 from cli.embedded.spawn import Process, kill, last_line, spawn
@@ -31,6 +32,7 @@ _DRAIN, _DRAIN_POLL = 600.0, 0.25
 
 # No contact replies, or every send would make two messages.
 _SETTINGS = {
+    "TWILIO_AUTH_TOKEN": TWILIO_TOKEN,
     "POSTHOUSE_SIMULATOR_PROFILE": '{"reply_rate": 0}',
     "POSTHOUSE_LOG_LEVEL": "warning",
 }

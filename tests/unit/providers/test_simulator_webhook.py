@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.providers.base import MalformedWebhookError, WebhookRequest
 from services.providers.simulator_webhook import parse_events, sign, verify_signature
@@ -100,3 +102,22 @@ def test_unknown_events_are_passed_over() -> None:
     )
     assert [(receipt.state, receipt.error_code) for receipt in content.receipts] == [("undelivered", "30003")]
     assert content.refused_count == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), 1 << 63) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+EVENT = st.dictionaries(
+    st.sampled_from([*event(), "channel", "from", "to", "body", "subject"]),
+    JSON | st.sampled_from(["delivered", "reply", "undelivered", "sms", "+15551234567"]),
+)
+
+
+@given(st.lists(EVENT | JSON) | JSON)
+def test_no_event_is_unexpected(given_events: object) -> None:
+    try:
+        parse_events(orjson.dumps(given_events))
+    except (MalformedWebhookError, orjson.JSONEncodeError):  # the latter: a lone surrogate
+        return
