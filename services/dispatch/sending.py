@@ -12,6 +12,7 @@ from services.dispatch.routing import Router
 from services.kit import metrics
 from services.kit.logs import get_logger
 from services.ledger.claims import ClaimedMessage
+from services.ledger.mail_threads import MailThread
 from services.ledger.outcomes import Settlement
 from services.providers.base import (
     Accepted,
@@ -49,12 +50,13 @@ class Postman:
         *,
         may_send: Callable[[], bool],
         histories: Mapping[str, History],
+        threads: Mapping[str, MailThread],
         admission: Admission | None = None,
     ) -> AsyncIterator[tuple[Sequence[ClaimedMessage], list[Settlement]]]:
         """Send messages and yield them with their settlements, a provider's batch at a time.
 
         Before each batch `may_send` is asked; when it says no, the rest is left alone. `histories` has the
-        messages that have one. Without an admission every provider may be given any number.
+        messages that have one, `threads` those that answer an e-mail. Without an admission every provider may be given any number.
         """
         routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
         unsendable: list[Settlement] = []
@@ -87,7 +89,9 @@ class Postman:
                 if not may_send():
                     return
                 chunk = [message for message, _ in batch]
-                outcomes = await _send(provider, chunk)
+                outcomes = await _send(
+                    provider, [outbound(message, threads.get(message.id)) for message in chunk]
+                )
                 self._tell(name, chunk, outcomes, admission)
                 yield (
                     chunk,
@@ -152,7 +156,7 @@ def _is_late(message: ClaimedMessage, now: datetime) -> bool:
     return message.expire_time is not None and message.expire_time <= now
 
 
-def outbound(message: ClaimedMessage) -> OutboundMessage:
+def outbound(message: ClaimedMessage, thread: MailThread | None = None) -> OutboundMessage:
     """Return a message as a provider gets it."""
     return OutboundMessage(
         id=message.id,
@@ -164,16 +168,18 @@ def outbound(message: ClaimedMessage) -> OutboundMessage:
         subject=message.subject or "",
         html=message.html or "",
         attachments=message.attachments or (),
+        in_reply_to=thread.in_reply_to if thread else "",
+        references=thread.references if thread else (),
         attempt_time=message.attempt_time,
     )
 
 
-async def _send(provider: Provider, messages: Sequence[ClaimedMessage]) -> list[Outcome]:
+async def _send(provider: Provider, messages: Sequence[OutboundMessage]) -> list[Outcome]:
     """Send one batch; whatever goes wrong beyond the provider's own answers leaves it unknown."""
     unknown: Outcome
     try:
         async with asyncio.timeout(provider.send_timeout):
-            outcomes = await provider.send([outbound(message) for message in messages])
+            outcomes = await provider.send(messages)
     except TimeoutError:
         unknown = Unknown("timeout", f"no answer within {provider.send_timeout:g} s")
     except Exception as error:  # noqa: BLE001 - it may have raised after the request went out

@@ -21,6 +21,7 @@ from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.claims import ClaimedMessage, claim, keep, put_off, renew
 from services.ledger.database import Database
+from services.ledger.mail_threads import MailThread, load_threads
 from services.ledger.outcomes import Settlement
 from services.ledger.relay import Relay
 from services.ledger.tries import load_tries
@@ -239,6 +240,14 @@ class Dispatcher:
             for message_id, number in numbers.items()
         }
 
+    async def _threads(self, claimed: Sequence[ClaimedMessage]) -> dict[str, MailThread]:
+        """Return what e-mails answer; other channels know no such thing."""
+        mails = {message.id: message.conversation_id for message in claimed if message.channel == "email"}
+        if not mails:
+            return {}
+        async with self._database.hot() as connection:
+            return await load_threads(connection, mails)
+
     async def _send(
         self,
         claimed: Sequence[ClaimedMessage],
@@ -252,9 +261,11 @@ class Dispatcher:
         """
         open_count = len(claimed)
         histories: dict[str, History] = {}
+        threads: dict[str, MailThread] = {}
 
         async def look_back() -> None:
             histories.update(await self._histories(claimed))
+            threads.update(await self._threads(claimed))
 
         await self._until_done(look_back)
         self._faults.reach("dispatch.before_send")
@@ -262,6 +273,7 @@ class Dispatcher:
             claimed,
             may_send=lambda: self._ownership.holds(owner),
             histories=histories,
+            threads=threads,
             admission=admission,
         ):
             open_count -= len(settlements)

@@ -21,6 +21,9 @@ class OutboundMessage:
     html: str = ""
     # Each has content_type, filename, and either url or content (base64).
     attachments: Sequence[Mapping[str, Any]] = ()
+    # E-mail that answers one: its Message-ID, and those of the thread from the eldest on, in angle brackets.
+    in_reply_to: str = ""
+    references: Sequence[str] = ()
     # When this attempt began; None when it is not known.
     attempt_time: datetime | None = None
 

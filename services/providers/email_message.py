@@ -79,6 +79,10 @@ class EmailParts:
     text: str = field(repr=False)
     html: str = field(repr=False)
     files: Sequence[AttachedFile] = ()
+    in_reply_to: str = ""
+    # Message-IDs of the thread; the last is ours: where a relay puts one of its own in place of it, a reply
+    # names ours all the same.
+    references: Sequence[str] = ()
 
     @property
     def needs_utf8(self) -> bool:
@@ -103,14 +107,17 @@ def email_parts(message: OutboundMessage) -> EmailParts:
             text = "\n\n".join([text, _text_links(links)]) if text else _text_links(links)
         if rich:
             rich += _html_links(links)
+    own_id = f"<{message.id}@{sender.rpartition('@')[2]}>"
     return EmailParts(
         sender=sender,
         recipient=recipient,
         subject=_CONTROLS.sub(" ", message.subject).strip(),
-        message_id=f"<{message.id}@{sender.rpartition('@')[2]}>",
+        message_id=own_id,
         text=_encodable(text),
         html=_encodable(rich),
         files=[_file(attachment) for attachment in message.attachments if attachment.get("content")],
+        in_reply_to=message.in_reply_to,
+        references=[*message.references, own_id],
     )
 
 
@@ -139,8 +146,9 @@ def build_email(parts: EmailParts, *, now: datetime) -> bytes:
         root.set_raw("Subject", encoded_subject(parts.subject))
     root.set_raw("Date", format_datetime(now))
     root.set_raw("Message-ID", parts.message_id)
-    # Where a relay puts a Message-ID of its own in place of ours, a reply names ours all the same.
-    root.set_raw("References", parts.message_id)
+    if parts.in_reply_to:
+        root.set_raw("In-Reply-To", parts.in_reply_to)
+    root.set_raw("References", "\r\n ".join(parts.references))
     root.set_raw("MIME-Version", "1.0")
     if parts.text or not parts.html:
         root.set_content(parts.text, charset="utf-8")

@@ -205,9 +205,10 @@ def mail_of(message: OutboundMessage, parts: EmailParts) -> dict[str, Any]:
         "from": {"email": parts.sender},
         "subject": parts.subject or _NO_SUBJECT,
         "content": content or [{"type": "text/plain", "value": _NO_TEXT}],
-        # Where SendGrid puts a Message-ID of its own in place of ours, a reply names ours all the same.
-        "headers": {"Message-ID": parts.message_id, "References": parts.message_id},
+        "headers": {"Message-ID": parts.message_id, "References": " ".join(parts.references)},
     }
+    if parts.in_reply_to:
+        mail["headers"]["In-Reply-To"] = parts.in_reply_to
     if parts.files:
         mail["attachments"] = [
             {
