@@ -56,7 +56,8 @@ class Postman:
         """Send messages and yield them with their settlements, a provider's batch at a time.
 
         Before each batch `may_send` is asked; when it says no, the rest is left alone. `histories` has the
-        messages that have one, `threads` those that answer an e-mail. Without an admission every provider may be given any number.
+        messages that have one, `threads` those that answer an e-mail. Without an admission every
+        provider may be given any number.
         """
         routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
         unsendable: list[Settlement] = []

@@ -34,7 +34,7 @@ class MailThread(NamedTuple):
 
 
 async def load_threads(connection: HotConnection, conversations: Mapping[str, str]) -> dict[str, MailThread]:
-    """Return the threads of messages, given with their conversations; of none where there is no answer due."""
+    """Return the threads of messages, given with their conversations; of those alone that answer one."""
     cursor = await connection.execute(
         _THREADS,
         {
