@@ -158,12 +158,26 @@ async def test_two_tenants_with_one_number_are_not_guessed_between(
     assert await book.value("SELECT tenant_id FROM contacts") is None
 
 
-async def test_our_own_number_is_nobodys(town: Town, monitor: MonitorSimulator, book: Book) -> None:
+async def test_a_conversation_is_its_contacts_not_ours(
+    town: Town, monitor: MonitorSimulator, book: Book
+) -> None:
     monitor.tenants["t-1"] = {"name": "The office", "phone_numbers": [OURS]}
     await town.converse()
     await town.says("ok")
     await eventually(lambda: book.value("SELECT count(*) FROM contacts WHERE miss_count >= 1"))
     assert await book.value("SELECT count(*) FROM contacts") == 1
+    # Somebody else's conversation has made a contact of our number as well.
+    await book.rows(
+        "INSERT INTO contacts (address, last_message_time, lookup_time, create_time)"
+        " VALUES (%s, now(), now(), now()) RETURNING 1",
+        OURS,
+    )
+    await eventually(
+        lambda: book.value(
+            "SELECT count(*) FROM contacts WHERE address = %s AND tenant_id = 't-1' AND lookup_time IS NULL",
+            OURS,
+        )
+    )
     assert await book.value("SELECT tenant_id FROM conversations") is None
 
 
