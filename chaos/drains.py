@@ -50,7 +50,11 @@ def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rat
         *found.findings(NAME),
         Finding(NAME, "exit code 0", f"{sigterms}", f"{well} of {exits.total()}", well == sigterms),
         Finding(
-            NAME, "time to stop", f"≤ {grace:g} s", f"{slowest:.1f} s at worst", slowest <= grace + _SLACK
+            NAME,
+            "time to stop",
+            f"≤ {grace:g} s, {_SLACK:g} s to close",
+            f"{slowest:.1f} s at worst",
+            slowest <= grace + _SLACK,
         ),
         Finding(NAME, "attempts cut short", "0", f"{cut_short}", not cut_short),
     ]

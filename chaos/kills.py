@@ -12,11 +12,15 @@ from chaos.audit import audit
 from chaos.findings import Finding
 from chaos.load import Load
 from cli.embedded.spawn import is_alive
-from tests.e2e.stack import E2eStack
+from tests.e2e.stack import E2eStack, eventually
 
 NAME = "kills"
 
 _VICTIMS = ("dispatch", "message", "nats")
+
+_AT_WORK = 0.5
+_BEHIND = 200
+_PATIENCE = 300.0
 
 # A provider that takes its time, so that attempts are under way whenever a dispatcher dies, fails now and
 # then, and sometimes does not say what it did.
@@ -35,10 +39,13 @@ def run(
     """Kill `kills` times, `pause` seconds apart on average, while `messages` are sent."""
     stack.simulate(**_PROFILE)
     killed: Counter[str] = Counter()
-    with Load(stack, sender) as load:
+    with Load(stack, sender, patience=_PATIENCE) as load:
         for number in range(kills):
             load.release(messages * (number + 1) // kills - messages * number // kills)
-            load.check()
+            # Every other kill finds a stack at work; the others come while something is still starting.
+            if draw.random() < _AT_WORK:
+                eventually(stack.is_healthy, timeout=_PATIENCE, what=f"all work again\n{stack.report()}")
+            _keep_up(load, _BEHIND + 2 * messages // kills)
             time.sleep(draw.uniform(0, 2 * pause))
             killed[_kill(stack, draw)] += 1
     found = audit(stack, load.client)
@@ -46,6 +53,16 @@ def run(
     each = ", ".join(f"{name} {killed[name]}" for name in _VICTIMS)
     size = f"{killed.total()} SIGKILLs ({each})"
     return [Finding(NAME, "size of the run", "", size, kept=True), *found.findings(NAME)]
+
+
+def _keep_up(load: Load, most: int) -> None:
+    """Wait until at most so many messages are unanswered: what is killed while it starts answers none."""
+
+    def keeps_up() -> bool:
+        load.check()
+        return load.released - len(load.client.accepted) <= most
+
+    eventually(keeps_up, timeout=_PATIENCE, what=f"at most {most} messages are unanswered")
 
 
 def _kill(stack: E2eStack, draw: random.Random) -> str:
