@@ -18,11 +18,16 @@ Call = Callable[[pb.SendMessagesRequest, Metadata], Awaitable[pb.SendMessagesRes
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a Coalescer; bytes are those of the HTTP bodies."""
+    """Bounds of a Coalescer; bytes are those of the HTTP bodies, times are in seconds."""
 
     batch_size: int = 500
     batch_bytes: int = 4 * 1024 * 1024
+    # Calls of one caller at the same time; all but the first only for what has waited for `patience`.
     calls_in_flight: int = 4
+    patience: float = 0.05
+    # After a call of at least so many sends the next waits for those who were answered to come again.
+    busy_size: int = 8
+    linger: float = 0.004
     queue_size: int = 10_000
     queue_bytes: int = 64 * 1024 * 1024
 
@@ -32,6 +37,7 @@ class _Waiter:
     request: pb.SendMessageRequest
     size: int
     request_id: str
+    came: float
     answer: "asyncio.Future[pb.AcceptedMessage | PosthouseError]"
 
 
@@ -42,14 +48,16 @@ class _Lane:
     caller: Metadata
     waiting: deque[_Waiter] = field(default_factory=deque)
     calls: int = 0
-    flush_is_due: bool = False
+    timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
 
 class Coalescer:
     """Turns sends into SendMessages calls.
 
-    A send goes out at once while a call is free; sends that come while all calls of their caller are in
-    flight gather for the next. A waiter that goes away takes nothing from its neighbours.
+    A send goes out at once while its caller has no call in flight; sends that come during one gather for the
+    next, since a message costs several times less in a batch of dozens than alone. A call that takes long
+    holds nobody: what has lost its patience goes out beside it. A waiter that goes away takes nothing from
+    its neighbours.
     """
 
     def __init__(self, call: Call, limits: Limits | None = None) -> None:
@@ -71,17 +79,18 @@ class Coalescer:
         if full or (self._queued and self._queued_bytes + size > self._limits.queue_bytes):
             raise OverloadedError("too many sends wait in the gateway", retry_after=1)
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(request, size, request_id, loop.create_future())
+        waiter = _Waiter(request, size, request_id, loop.time(), loop.create_future())
         lane = self._lanes.get(caller)
         if lane is None:
             lane = self._lanes[caller] = _Lane(caller)
         lane.waiting.append(waiter)
         self._queued += 1
         self._queued_bytes += size
-        if not lane.flush_is_due and lane.calls < self._limits.calls_in_flight:
-            # On the loop's next turn, so that all requests read in this one travel together.
-            lane.flush_is_due = True
-            loop.call_soon(self._flush, lane)
+        if len(lane.waiting) == self._limits.batch_size:
+            self._flush_in(lane, 0.0)
+        elif lane.timer is None:
+            # On the loop's next turn at the earliest, so that all requests read in this one travel together.
+            self._flush_in(lane, self._limits.patience if lane.calls else 0.0)
         answer = await waiter.answer
         if isinstance(answer, PosthouseError):
             # One instance may be shared by all sends of a call: do not grow its traceback.
@@ -89,13 +98,27 @@ class Coalescer:
         return answer
 
     async def close(self) -> None:
-        """Wait for the calls in flight."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Send what waits, without lingering, and wait for the calls in flight."""
+        while self._queued or self._tasks:
+            for lane in list(self._lanes.values()):
+                self._flush(lane)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    def _flush_in(self, lane: _Lane, delay: float) -> None:
+        if lane.timer is not None:
+            lane.timer.cancel()
+        loop = asyncio.get_running_loop()
+        lane.timer = loop.call_later(delay, self._flush, lane) if delay else loop.call_soon(self._flush, lane)
 
     def _flush(self, lane: _Lane) -> None:
-        lane.flush_is_due = False
+        lane.timer = None
+        now = asyncio.get_running_loop().time()
         while lane.waiting and lane.calls < self._limits.calls_in_flight:
+            left = lane.waiting[0].came + self._limits.patience - now
+            if lane.calls and left > 0 and len(lane.waiting) < self._limits.batch_size:
+                self._flush_in(lane, left)
+                break
             batch = self._take(lane)
             if batch:
                 lane.calls += 1
@@ -129,7 +152,7 @@ class Coalescer:
             answers = await self._ask(lane.caller, batch)
         finally:
             lane.calls -= 1
-            self._flush(lane)
+            self._flush_in(lane, self._limits.linger if len(batch) >= self._limits.busy_size else 0.0)
         for waiter, answer in zip(batch, answers, strict=True):
             if not waiter.answer.done():
                 waiter.answer.set_result(answer)

@@ -7,17 +7,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-import nats.errors
-import nats.js.errors
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.cancelling import cancel_all
 from services.kit.logs import get_logger
+from services.kit.pulling import pull
 
 _log = get_logger(__name__)
 
@@ -51,8 +49,6 @@ RETRY_LANES: Final = frozenset({"retry", "retry_high"})
 # One bad id would fail the claim of all that it is claimed with.
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-_FETCH = 64
-_FETCH_WAIT = 2.0
 _ACK_WAIT = 30.0
 
 
@@ -115,50 +111,47 @@ class Lanes:
         while True:
             await self._bus.wait_ready()
             try:
-                subscription = await self._subscribe(lane)
-                while self._bus.connected:
-                    await self._fetch_once(lane, subscription)
+                await pull(
+                    self._bus,
+                    stream="DISPATCH",
+                    consumer=_consumer(lane),
+                    take=lambda message: self._receive(lane, message),
+                    room=lambda: self._await_room(lane),
+                )
             except BUS_ERRORS as error:
                 _log.debug("fetch_failed", lane=lane, error=repr(error))
                 await asyncio.sleep(0.2)
 
-    async def _subscribe(self, lane: str) -> JetStreamContext.PullSubscription:
-        """Bind to the lane's durable consumer, making it if it is not there (any more)."""
-        config = ConsumerConfig(
-            durable_name=f"dispatch-{lane}",
-            filter_subject=LANES[lane],
-            ack_policy=AckPolicy.EXPLICIT,
-            deliver_policy=DeliverPolicy.ALL,
-            ack_wait=_ACK_WAIT,
-            max_ack_pending=10_000,
-        )
-        return await self._bus.jetstream.pull_subscribe(
-            LANES[lane], durable=f"dispatch-{lane}", stream="DISPATCH", config=config
-        )
-
-    async def _fetch_once(self, lane: str, subscription: JetStreamContext.PullSubscription) -> None:
+    async def _await_room(self, lane: str) -> None:
         while self._sizes[lane] >= 2 * self._batch_size:
             self._room[lane].clear()
             await self._room[lane].wait()
-        try:
-            messages = await subscription.fetch(_FETCH, timeout=_FETCH_WAIT)
-        except (nats.errors.TimeoutError, TimeoutError):
-            await subscription.consumer_info()  # raises when the server has lost the consumer with its store
-            return
-        for message in messages:
-            envelope = _read(message.data)
-            if envelope is None:
-                # Nothing of ours: the outbox row, if there is one, will be published again.
-                _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
-                with contextlib.suppress(*BUS_ERRORS):
-                    await message.term()
-            else:
-                self._put(lane, envelope, message)
+
+    async def _receive(self, lane: str, message: Msg) -> None:
+        envelope = _read(message.data)
+        if envelope is None:
+            # Nothing of ours: the outbox row, if there is one, will be published again.
+            _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
+            with contextlib.suppress(*BUS_ERRORS):
+                await message.term()
+        else:
+            self._put(lane, envelope, message)
 
     def _put(self, lane: str, envelope: event_pb.DispatchEnvelope, message: Msg) -> None:
         self._waiting[lane].append(Work(lane, envelope, message))
         self._sizes[lane] += len(envelope.message_ids)
         self._filled.set()
+
+
+def _consumer(lane: str) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=f"dispatch-{lane}",
+        filter_subject=LANES[lane],
+        ack_policy=AckPolicy.EXPLICIT,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_wait=_ACK_WAIT,
+        max_ack_pending=10_000,
+    )
 
 
 def _read(payload: bytes) -> event_pb.DispatchEnvelope | None:

@@ -13,6 +13,7 @@ from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
 from services.dispatch.sending import Postman
 from services.dispatch.settling import Settler
+from services.dispatch.turn import Turn
 from services.kit import metrics
 from services.kit.bus import BUS_ERRORS
 from services.kit.errors import UnavailableError
@@ -69,6 +70,7 @@ class Dispatcher:
         self._held: dict[str, int] = {}
         self._slots: dict[asyncio.Task[None], bool] = {}
         self._renewer: asyncio.Task[None] | None = None
+        self._taking = asyncio.Lock()
         self._closing = False
 
     def start(self) -> None:
@@ -98,28 +100,32 @@ class Dispatcher:
         slot = asyncio.current_task()
         assert slot is not None  # noqa: S101 - we are running in one
         while not self._closing:
-            work = await self._lanes.take()
-            self._slots[slot] = True
-            try:
-                await self._work(work)
-            except UnavailableError:
-                # Not claimed, or claimed under a key whose lock we will lose: the outbox brings it back.
-                await asyncio.sleep(_SETTLE_RETRY)
-            except Exception:  # noqa: BLE001 - one bad batch must not stop the slot
-                _log.exception("batch_failed", lane=work[0].lane, envelopes=len(work))
-            finally:
-                self._slots[slot] = False
+            async with Turn(self._taking) as turn:
+                work = await self._lanes.take()
+                self._slots[slot] = True
+                try:
+                    await self._work(work, turn)
+                except UnavailableError:
+                    # Not claimed, or claimed under a key whose lock we will lose: the outbox brings it back.
+                    turn.end()
+                    await asyncio.sleep(_SETTLE_RETRY)
+                except Exception:  # noqa: BLE001 - one bad batch must not stop the slot
+                    _log.exception("batch_failed", lane=work[0].lane, envelopes=len(work))
+                finally:
+                    self._slots[slot] = False
 
-    async def _work(self, work: Sequence[Work]) -> None:
+    async def _work(self, work: Sequence[Work], turn: Turn) -> None:
         owner = await self._ownership.wait_held()
         if work[0].lane == "inquiry":
+            turn.end()
             await self._ack(work)
             outbox_ids = _outbox_ids(work)
             with self._holding(outbox_ids, owner):
                 await self._inquirer.ask(outbox_ids, owner=owner, lease=self._lease)
         elif work[0].lane not in RETRY_LANES and self._gate.clear:
-            await self._dispatch(work, owner)
+            await self._dispatch(work, owner, turn=turn)
         else:
+            turn.end()
             for channel, items in _by_channel(work).items():
                 await self._dispatch_some(channel, items, owner)
 
@@ -170,11 +176,12 @@ class Dispatcher:
         owner: int,
         channel: str = "",
         admission: Admission | None = None,
+        turn: Turn | None = None,
     ) -> None:
         """Claim, send and settle; with an admission, the messages of one channel that it allows."""
         outbox_ids = _outbox_ids(work)
         with self._holding(outbox_ids, owner):
-            await self._dispatch_held(work, outbox_ids, owner, channel, admission)
+            await self._dispatch_held(work, outbox_ids, owner, channel, admission, turn)
 
     async def _dispatch_held(
         self,
@@ -183,6 +190,7 @@ class Dispatcher:
         owner: int,
         channel: str,
         admission: Admission | None,
+        turn: Turn | None,
     ) -> None:
         size = sum(len(item.envelope.message_ids) for item in work)
         limit = None if admission is None or admission.limit >= size else admission.limit
@@ -198,6 +206,8 @@ class Dispatcher:
                 republish_after=self._republish_after,
                 limit=limit,
             )
+        if turn is not None:
+            turn.end()
         if admission is not None:
             admission.claimed = len(claimed)
         self._faults.reach("dispatch.after_claim")

@@ -6,7 +6,7 @@ server whose store was deleted, costs seconds and never messages.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import nats
@@ -88,6 +88,7 @@ class Bus:
         self._restorer: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._on_ready: list[Callable[[], None]] = []
+        self._on_lost: set[Callable[[], None]] = set()
         self.jetstream: JetStreamContext
 
     def on_ready(self, callback: Callable[[], None]) -> None:
@@ -161,6 +162,27 @@ class Bus:
                 self._restorer = asyncio.create_task(self._ensure_streams(), name="bus-streams")
             raise
 
+    @contextlib.asynccontextmanager
+    async def inbox(
+        self, receive: Callable[[Msg], Awaitable[None]], *, lost: Callable[[], None]
+    ) -> AsyncIterator[str]:
+        """Yield a subject of our own whose messages `receive` gets, until the connection is `lost`."""
+        subject = self._client.new_inbox()
+        subscription = await self._client.subscribe(subject, cb=receive)
+        self._on_lost.add(lost)
+        try:
+            yield subject
+        finally:
+            self._on_lost.discard(lost)
+            with contextlib.suppress(*BUS_ERRORS):
+                await subscription.unsubscribe()
+
+    async def ask(self, subject: str, payload: bytes, inbox: str) -> None:
+        """Publish what is answered to an inbox."""
+        if not self.connected:
+            raise nats.errors.ConnectionClosedError
+        await self._client.publish(subject, payload, reply=inbox)
+
     async def listen(self, subject: str, hear: Callable[[bytes], None]) -> None:
         """Have `hear` called with every payload published on a subject from now on, over reconnections.
 
@@ -194,6 +216,8 @@ class Bus:
         if self._ready.is_set():
             _log.warning("bus_disconnected")
         self._ready.clear()
+        for lost in tuple(self._on_lost):
+            lost()
 
     async def _reconnected(self) -> None:
         _log.info("bus_reconnected")

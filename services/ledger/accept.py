@@ -9,6 +9,7 @@ from services.ledger.arrays import bytes_array, plain_array, text_array
 from services.ledger.database import HotConnection
 from services.ledger.drafts import Draft
 from services.ledger.outbox import EVENT_SUBJECT
+from services.ledger.statements import HotStatement
 
 # Most messages of one envelope; what a full lane may hold up its neighbours by.
 ENVELOPE_SIZE = 500
@@ -16,7 +17,7 @@ ENVELOPE_SIZE = 500
 # Rows whose idempotency key or provider event is known already take no part in the rest of the
 # statement; waiting for a concurrent twin is left to the unique indexes. Nor do rows whose recipient has
 # opted out: what is committed counts, whichever process it was committed by, and their keys stay free.
-_ACCEPT = """
+_ACCEPT = HotStatement("""
 WITH input AS (
   SELECT *, direction = 'outbound' AND NOT transactional AND EXISTS (
     SELECT FROM opt_outs o WHERE o.recipient = t.recipient AND o.sender = t.sender
@@ -97,7 +98,7 @@ WITH input AS (
 SELECT now(), count(*), CASE WHEN count(*) < %(size)s THEN array_agg(id::text) END,
   (SELECT array_agg(id::text) FROM input WHERE barred)
 FROM fresh
-"""
+""")
 
 
 @dataclass(slots=True)
@@ -180,7 +181,7 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
         "republish_after": republish_after,
         "size": len(items),
     }
-    cursor = await connection.execute(_ACCEPT, parameters)
+    cursor = await _ACCEPT.execute(connection, parameters)
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate always has a row
     create_time, count, ids, barred = row

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.outbox import EVENT_SUBJECT
+from services.ledger.statements import HotStatement
 
 # An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
 # messages of it are taken; whatever else became of the others (cancelled, sent) is none of our business.
@@ -47,14 +48,17 @@ SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender,
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 """
 
-_CLAIM = _STATEMENT.replace(
-    "<work>", "SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken"
+_CLAIM = HotStatement(
+    _STATEMENT.replace(
+        "<work>", "SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken"
+    )
 )
 
 # The first ones that may be sent, for as many as the limit says; the envelopes are kept for the others.
-_CLAIM_SOME = _STATEMENT.replace(
-    "<work>",
-    """
+_CLAIM_SOME = HotStatement(
+    _STATEMENT.replace(
+        "<work>",
+        """
     SELECT u.outbox_id, u.message_id
     FROM (SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken) u, messages n
     WHERE n.id = u.message_id AND n.state IN ('pending', 'scheduled')
@@ -64,6 +68,7 @@ _CLAIM_SOME = _STATEMENT.replace(
       )
     ORDER BY u.message_id LIMIT %(limit)s
   """,
+    )
 )
 
 # Envelopes that nobody has claimed are put off; those a dead dispatcher held want to be looked into.
@@ -205,8 +210,9 @@ async def claim(
     Returns the messages in order of acceptance, and the ids of the envelopes that are ours now: those
     whose value is true were held before by a dispatcher that has died, perhaps over some messages.
     """
-    cursor = await connection.execute(
-        _CLAIM if limit is None else _CLAIM_SOME,
+    statement = _CLAIM if limit is None else _CLAIM_SOME
+    cursor = await statement.execute(
+        connection,
         {
             "outbox_ids": plain_array(outbox_ids),
             "owner": owner,

@@ -14,6 +14,9 @@ from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.outbox import EVENT_SUBJECT, OutboxRow
 
+# Most events of one batch: some 300 kB of the megabyte that the broker takes.
+_BATCH_SIZE = 1000
+
 _SELECT = """
 SELECT e.message_id::text, e.sequence, e.type, e.create_time, m.conversation_id::text, m.channel, m.direction,
   m.sender, m.recipient, e.provider, e.error_code, e.attempt_number
@@ -121,13 +124,17 @@ def _event_of(found: Sequence[Any]) -> event_pb.Event:
 
 
 def group_by_subject(events: Iterable[event_pb.Event]) -> list[tuple[str, bytes]]:
-    """Return the subject and payload of each type's batch, in order of first appearance."""
+    """Return the subject and payload of each type's batches, in order of first appearance."""
     groups: dict[str, list[event_pb.Event]] = {}
     for event in events:
         groups.setdefault(event.type, []).append(event)
     return [
-        (f"{EVENT_SUBJECT}.{kind}", event_pb.EventBatch(events=batch).SerializeToString())
+        (
+            f"{EVENT_SUBJECT}.{kind}",
+            event_pb.EventBatch(events=batch[start : start + _BATCH_SIZE]).SerializeToString(),
+        )
         for kind, batch in groups.items()
+        for start in range(0, len(batch), _BATCH_SIZE)
     ]
 
 

@@ -11,12 +11,13 @@ from services.ledger.arrays import plain_array, storable, text_array
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
+from services.ledger.statements import HotStatement
 
 # A receipt may have overtaken the outcome, and another dispatcher may have taken the message over: the
 # attempt and an event are recorded in any case, the state moves only where that is legal for this attempt.
 # What moves nothing is an event of type `receipt`, as it is with receipts: any other would name a state.
 # The UPDATE returns all that the steps after it need: a plan made once joins its parts row by row.
-_SETTLE = f"""
+_SETTLE = HotStatement(f"""
 WITH input AS (
   SELECT * FROM unnest(
     %(id)s::uuid[], %(attempt)s::smallint[], %(state)s::text[], %(outcome)s::text[], %(event)s::text[],
@@ -96,7 +97,7 @@ WITH input AS (
   FROM moved HAVING count(*) > 0
 )
 SELECT id::text, event_count, state, moved, now() FROM moved
-"""
+""")
 
 
 @dataclass(slots=True)
@@ -173,7 +174,7 @@ async def settle(
         "event_subject": EVENT_SUBJECT,
         "republish_after": republish_after,
     }
-    cursor = await connection.execute(_SETTLE, parameters)
+    cursor = await _SETTLE.execute(connection, parameters)
     return [Settled._make(row) for row in await cursor.fetchall()]
 
 

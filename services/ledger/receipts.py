@@ -9,8 +9,9 @@ from services.ledger.arrays import bytes_array, plain_array, text_array
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import EVENT_SUBJECT
+from services.ledger.statements import HotStatement
 
-_LOG = """
+_LOG = HotStatement("""
 INSERT INTO webhook_logs (
   id, provider, create_time, method, url, headers, body, remote_address, verdict, detail, message_ids,
   applied_count, repeated_count, parked_count, refused_count, body_size
@@ -26,13 +27,13 @@ FROM unnest(
   id, provider, method, url, headers, body, remote_address, verdict, detail, message_ids, applied_count,
   repeated_count, parked_count, refused_count, body_size
 )
-"""
+""")
 
 # A receipt whose key is known changes nothing. News of a message that has moved on already is an event of
 # type `receipt`; news of a message we do not know stays in provider_events without one.
 # The UPDATE returns all that the steps after it need: a plan made once joins its parts row by row. For the
 # same reason what is news is looked up (IS TRUE keeps it a hash), not joined.
-_APPLY = f"""
+_APPLY = HotStatement(f"""
 WITH input AS (
   SELECT * FROM unnest(
     %(provider)s::text[], %(event_key)s::text[], %(message_id)s::uuid[], %(state)s::text[],
@@ -89,7 +90,7 @@ UNION ALL
 SELECT event_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, provider, attempt, NULL,
   webhook_log_id::text, now()
 FROM news WHERE (message_id IN (SELECT id FROM moved)) IS NOT TRUE
-"""
+""")
 
 
 @dataclass(slots=True)
@@ -154,8 +155,8 @@ class AppliedReceipt(NamedTuple):
 
 async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) -> None:
     """Keep raw provider requests."""
-    await connection.execute(
-        _LOG,
+    await _LOG.execute(
+        connection,
         {
             "id": plain_array([log.id for log in logs]),
             "provider": text_array([log.provider for log in logs]),
@@ -185,8 +186,8 @@ async def apply_receipts(
 
     Two receipts of one call must not name the same message or carry the same key.
     """
-    cursor = await connection.execute(
-        _APPLY,
+    cursor = await _APPLY.execute(
+        connection,
         {
             "provider": text_array([r.provider for r in receipts]),
             "event_key": text_array([r.event_key for r in receipts]),

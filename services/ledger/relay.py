@@ -6,7 +6,7 @@ stays in the outbox and is due a few seconds later, for the sweeper of any proce
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from posthouse.v1 import dispatch_pb2 as dispatch_pb
@@ -27,7 +27,9 @@ _log = get_logger(__name__)
 
 # Announcements that may wait for the broker; beyond it they are left to the sweeper.
 _QUEUE_SIZE = 2000
-_PUBLISHERS = 8
+# Transactions whose events may travel together, and such groups under way at the same time.
+_GROUP_SIZE = 64
+_PUBLISHERS = 2
 # Due rows that are published at the same time.
 _SWEEPERS = 4
 _SWEEP_INTERVAL = 0.5
@@ -85,33 +87,55 @@ class Relay:
 
     async def _publish(self) -> None:
         while True:
-            announcement = await self._queue.get()
+            group = [await self._queue.get()]
+            while len(group) < _GROUP_SIZE and not self._queue.empty():
+                group.append(self._queue.get_nowait())
             try:
-                await self._publish_one(announcement)
+                await self._publish_group(group)
             except BUS_ERRORS as error:
                 _log.debug("publish_failed", error=repr(error))
             except Exception:  # noqa: BLE001 - the sweeper will publish it
                 _log.exception("publish_failed")
             finally:
-                self._queue.task_done()
+                for _ in group:
+                    self._queue.task_done()
 
-    async def _publish_one(self, announcement: Announcement) -> None:
-        # Watchers are to see "accepted" before a dispatcher can make it "sending".
+    async def _publish_group(self, group: Sequence[Announcement]) -> None:
         self._faults.reach("message.before_events_published")
-        await self._publish_events(announcement.event_outbox_ids, announcement.make_events())
-        for envelope in announcement.envelopes:
-            self._faults.reach("message.before_envelope_published")
-            await self._bus.publish(
-                envelope.subject,
-                envelope_payload(envelope.outbox_id, envelope.message_ids),
-                message_id=envelope.outbox_id,
-            )
-            self._faults.reach("message.after_envelope_published")
+        event_outbox_ids = [outbox_id for one in group for outbox_id in one.event_outbox_ids]
+        batches = group_by_subject(event for one in group for event in one.make_events())
+        # The broker takes what one connection sends in order: watchers see "accepted" before a dispatcher
+        # can make it "sending", though nobody waits for the one before the other goes out.
+        results = await asyncio.gather(
+            *self._event_publications(event_outbox_ids, batches),
+            *(
+                self._publish_envelope(
+                    envelope.subject, envelope.outbox_id, envelope.message_ids, message_id=envelope.outbox_id
+                )
+                for one in group
+                for envelope in one.envelopes
+            ),
+            return_exceptions=True,
+        )
+        if not any(results[: len(batches)]):
+            self._done.extend(event_outbox_ids)
+        for failure in filter(None, results):
+            raise failure
 
-    async def _publish_events(self, outbox_ids: Sequence[str], events: list[event_pb.Event]) -> None:
-        for subject, payload in group_by_subject(events):
-            await self._bus.publish(subject, payload, message_id=f"{outbox_ids[0]}:{subject}")
-        self._done.extend(outbox_ids)
+    async def _publish_envelope(
+        self, subject: str, outbox_id: str, message_ids: Sequence[str], *, message_id: str
+    ) -> None:
+        self._faults.reach("message.before_envelope_published")
+        await self._bus.publish(subject, envelope_payload(outbox_id, message_ids), message_id=message_id)
+        self._faults.reach("message.after_envelope_published")
+
+    def _event_publications(
+        self, outbox_ids: Sequence[str], batches: Sequence[tuple[str, bytes]]
+    ) -> list[Coroutine[None, None, None]]:
+        return [
+            self._bus.publish(subject, payload, message_id=f"{outbox_ids[0]}:{subject}:{number}")
+            for number, (subject, payload) in enumerate(batches)
+        ]
 
     async def _sweep(self) -> None:
         while True:
@@ -148,7 +172,8 @@ class Relay:
             metrics.REPUBLISHED.labels("event").inc()
             async with self._database.hot() as connection:
                 events = await rebuild(connection, row)
-            await self._publish_events([row.id], events)
+            await asyncio.gather(*self._event_publications([row.id], group_by_subject(events)))
+            self._done.append(row.id)
         elif row.subject == outbox.DEAD_LETTER_SUBJECT:
             metrics.REPUBLISHED.labels("dead_letter").inc()
             async with self._database.read() as reader:
@@ -156,10 +181,8 @@ class Relay:
             await self._publish_dead_letters(row.id, letters)
         else:
             metrics.REPUBLISHED.labels("dispatch").inc()
-            await self._bus.publish(
-                row.subject,
-                envelope_payload(row.id, row.message_ids),
-                message_id=f"{row.id}:{row.publish_count}",
+            await self._publish_envelope(
+                row.subject, row.id, row.message_ids, message_id=f"{row.id}:{row.publish_count}"
             )
 
     async def _publish_dead_letters(self, outbox_id: str, letters: list[dispatch_pb.DeadLetter]) -> None:

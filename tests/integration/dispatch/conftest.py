@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.dispatch import lanes
 from services.kit.config import Settings
 from services.ledger import relay
 from services.providers import registry
@@ -22,7 +21,6 @@ async def provider() -> ScriptedProvider:
 def impatient(settings: Settings, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that route every channel to the scripted provider and wait for nothing long."""
     monkeypatch.setattr(relay, "_SWEEP_INTERVAL", 0.05)
-    monkeypatch.setattr(lanes, "_FETCH_WAIT", 0.5)
     monkeypatch.setattr(registry, "FACTORIES", {"scripted": lambda _: provider})
     return settings.model_copy(
         update={

@@ -66,6 +66,59 @@ async def test_first_goes_at_once_and_later_ones_gather() -> None:
     assert calls.metadata[1] == (("x-request-id", "r-b"), *ANN)
 
 
+async def test_what_has_lost_its_patience_goes_out_beside_a_slow_call() -> None:
+    calls = Calls()
+    coalescer = Coalescer(calls, Limits(patience=0.01))
+    tasks = [start(coalescer, "slow")]
+    await turns()
+    tasks += [start(coalescer, "b"), start(coalescer, "c")]
+    await turns()
+    assert calls.batches == [["slow"]]
+    async with asyncio.timeout(30):
+        while len(calls.batches) < 2:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+    assert calls.batches == [["slow"], ["b", "c"]]
+    calls.gate.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_full_batch_waits_for_no_call() -> None:
+    calls = Calls()
+    coalescer = Coalescer(calls, Limits(batch_size=2, patience=3600))
+    tasks = [start(coalescer, "a")]
+    await turns()
+    tasks += [start(coalescer, name) for name in "bc"]
+    await turns()
+    assert calls.batches == [["a"], ["b", "c"]]
+    calls.gate.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_after_a_large_call_those_answered_may_join_the_next() -> None:
+    calls = Calls()
+    coalescer = Coalescer(calls, Limits(busy_size=2, linger=0.05, patience=3600))
+    first = [start(coalescer, name) for name in "ab"]
+    await turns()
+    waiting = start(coalescer, "c")
+    await turns()
+    calls.gate.set()
+    await asyncio.gather(*first)
+    again = start(coalescer, "a again")
+    await asyncio.gather(waiting, again)
+    assert calls.batches == [["a", "b"], ["c", "a again"]]
+
+
+async def test_close_does_not_linger() -> None:
+    calls = Calls()
+    calls.gate.set()
+    coalescer = Coalescer(calls, Limits(busy_size=1, linger=3600, patience=3600))
+    await start(coalescer, "a")
+    waiting = start(coalescer, "b")
+    await turns()
+    await coalescer.close()
+    assert await waiting == "id-b-0"
+
+
 async def test_no_more_calls_in_flight_than_allowed_and_no_larger_ones() -> None:
     calls = Calls()
     coalescer = Coalescer(calls, Limits(calls_in_flight=2, batch_size=3))
