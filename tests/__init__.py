@@ -1,0 +1,7 @@
+"""The tests of Posthouse."""
+
+import os
+
+# Servers are forked from processes that run gRPC's threads; its handlers have crashed the child at times before
+# it could become the server. Read when gRPC is loaded, so it is set before anything loads it.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
