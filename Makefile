@@ -66,6 +66,12 @@ EXAMPLES ?= 20000
 fuzz: $(READY) ## Feed every webhook parser EXAMPLES inputs a test: make fuzz EXAMPLES=200000
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/unit/providers -k unexpected -o timeout=0 -n $(WORKERS) $(ARGS)
 
+CANARY_LOG_LINES ?= 100000
+
+.PHONY: canaries
+canaries: $(READY) ## Drive everything with canary values and look for them in CANARY_LOG_LINES lines of logs
+	CANARY_LOG_LINES=$(CANARY_LOG_LINES) $(BIN)/python -m pytest tests/e2e/test_canaries.py -s -o timeout=0 $(ARGS)
+
 .PHONY: check
 check: $(READY) check-code check-imports check-protos check-gen ## Run every static check, the same as CI
 

@@ -7,6 +7,10 @@ from typing import Any
 import structlog
 
 from services.kit.masking import mask_text, mask_value
+from services.kit.tracebacks import format_safely
+
+# Loggers that are heard below a warning; __main__ is a process of ours run as a module.
+_TALKATIVE = frozenset({"services", "gateway", "cli", "posthouse", "uvicorn", "__main__"})
 
 _PLAIN = frozenset({"event", "level", "timestamp", "logger", "process"})
 
@@ -50,17 +54,24 @@ def configure_logging(process: str, *, level: str, style: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                format_safely,
                 mask_fields,
                 renderer,
             ],
         )
     )
+    handler.addFilter(_is_ours_or_matters)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # Quiet at the source as well: lines that nobody sees should cost nothing.
     for noisy in ("nats", "httpx", "httpx2", "httpcore", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _is_ours_or_matters(record: logging.LogRecord) -> bool:
+    """Tell whether to write a line: what libraries say below a warning may quote what passes through them."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in _TALKATIVE
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -80,6 +80,8 @@ class Database:
                 max_overflow=0,
                 pool_timeout=timeout,
                 pool_pre_ping=True,
+                # Errors must not quote bodies and addresses.
+                hide_parameters=True,
                 connect_args=options,
             )
 

@@ -108,7 +108,7 @@ class WebhookIngester:
     def _provider(self, name: str) -> Provider:
         provider = self._providers.get(name)
         if provider is None:
-            raise NotFoundError(f"no provider {name!r} is configured", reason="PROVIDER_NOT_FOUND")
+            raise NotFoundError("no provider of this name is configured", reason="PROVIDER_NOT_FOUND")
         return provider
 
     async def _refuse(self, name: str, request: WebhookRequest, remote_address: str) -> None:

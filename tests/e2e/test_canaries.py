@@ -1,0 +1,78 @@
+"""What people write, where they are reached, and what is secret: no process puts it into its output."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+
+from cli.datadir import DataDir
+from tests.e2e.canaries import KEY_NAME, SECRET, Driver, leaks, log_lines
+from tests.e2e.stack import PROGRAM, E2eStack, eventually, running_stack
+from tests.servers import free_ports
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
+
+# Lines to read at least; `make canaries` reads a hundred thousand.
+_LINES = int(os.environ.get("CANARY_LOG_LINES", "100"))
+_FORGED = 500
+
+
+@pytest.fixture
+def guarded() -> Iterator[E2eStack]:
+    # Providers that nobody answers for: their errors are logged, too.
+    nobody = f"http://127.0.0.1:{free_ports(1)}"
+    settings = {
+        "POSTHOUSE_LOG_LEVEL": "debug",
+        "POSTHOUSE_API_KEY_SECRET": SECRET * 2,
+        "POSTHOUSE_ROUTES": (
+            "sms=simulator sms[to=+44]=twilio mms=simulator email[from=desk.canary@example.com]=sendgrid email=smtp"
+        ),
+        "POSTHOUSE_DISPATCH_MAX_ATTEMPTS": "2",
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_AUTH_TOKEN": SECRET,
+        "POSTHOUSE_TWILIO_BASE_URL": nobody,
+        "SENDGRID_API_KEY": SECRET,
+        "POSTHOUSE_SENDGRID_BASE_URL": nobody,
+        "POSTHOUSE_SENDGRID_INBOUND_TOKEN": SECRET,
+        "SMTP_URL": f"smtp://canary:{SECRET}@127.0.0.1:{free_ports(1)}?tls=none",
+        "MONITOR_API_URL": nobody,
+    }
+    with running_stack(settings) as running:
+        yield running
+
+
+def test_no_canary_is_in_any_output(guarded: E2eStack) -> None:
+    scopes = [word for scope in ("send", "read", "admin", "webhook") for word in ("--scope", scope)]
+    made = guarded.run(str(PROGRAM), "keys", "create", "canary", *scopes, "--data-dir", str(guarded.data))
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip().splitlines()[-1]
+    guarded.http.headers[KEY_NAME] = key
+    signing = DataDir(guarded.data).secret()
+    with guarded.channel(0) as message, guarded.channel(1) as conversation, guarded.channel(2) as dispatch:
+        channels = {"MessageService": message, "AuthService": message, "PrivacyService": message}
+        channels |= {"ConversationService": conversation, "DispatchService": dispatch}
+        driver = Driver(guarded.http, channels, key, signing)
+        logs = guarded.data / "logs"
+        while True:
+            driver.sends()
+            driver.routes()
+            driver.rpcs()
+            driver.webhooks(_FORGED if _LINES > 10_000 else 3)
+            if sum(1 for _ in log_lines(logs)) >= _LINES:
+                break
+    # What was accepted has been tried, and given up where nobody answers.
+    waiting = "SELECT count(*) FROM messages WHERE direction = 'outbound' AND state IN ('pending', 'sending')"
+    eventually(lambda: guarded.rows(waiting) == [(0,)], timeout=300, what="everything was tried")
+    assert guarded.rows("SELECT count(*) > 5 FROM messages WHERE recipient = '+15558675309'") == [(True,)]
+    guarded.terminate()
+
+    lines = sum(1 for _ in log_lines(logs))
+    assert lines >= _LINES
+    own = [*guarded.log.read_text(errors="replace").splitlines(), *log_lines(logs)]
+    found = list(islice(leaks(own), 20))
+    assert not found, "\n".join(found)
+    assert key not in "\n".join(own)
+    refused = list(islice(leaks(driver.answers), 20))
+    assert not refused, "\n".join(refused)
+    print(f"{lines:,} lines of logs, {len(driver.answers):,} errors answered")  # noqa: T201 - what `make` shows
