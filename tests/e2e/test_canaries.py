@@ -26,7 +26,8 @@ def guarded() -> Iterator[E2eStack]:
         "POSTHOUSE_LOG_LEVEL": "debug",
         "POSTHOUSE_API_KEY_SECRET": SECRET * 2,
         "POSTHOUSE_ROUTES": (
-            "sms=simulator sms[to=+44]=twilio mms=simulator email[from=desk.canary@example.com]=sendgrid email=smtp"
+            "sms=simulator sms[to=+44]=twilio mms=simulator"
+            " email[from=desk.canary@example.com]=sendgrid email=smtp"
         ),
         "POSTHOUSE_DISPATCH_MAX_ATTEMPTS": "2",
         "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
