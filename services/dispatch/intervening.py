@@ -8,7 +8,7 @@ from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.database import Database
 from services.ledger.dead_letters import load_dead_letters, replay
-from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.event_batches import outbound_event
 from services.ledger.reads import get_message, message_not_found
 from services.ledger.relay import Announcement, Relay
 from services.ledger.resolving import EVENT_OF, resolve
@@ -50,16 +50,12 @@ class Intervener:
                 Announcement(
                     [event_outbox_id],
                     lambda: [
-                        make_event(
-                            message_id=message.id,
+                        outbound_event(
+                            message.id,
+                            message,
                             sequence=message.event_count,
                             type="replayed",
-                            create_time=make_timestamp(message.create_time),
-                            conversation_id=message.conversation_id,
-                            channel=message.channel,
-                            direction="outbound",
-                            sender=message.sender,
-                            recipient=message.recipient,
+                            create_time=message.create_time,
                         )
                         for message in replayed
                     ],
@@ -88,16 +84,12 @@ class Intervener:
                 Announcement(
                     [event_outbox_id],
                     lambda: [
-                        make_event(
-                            message_id=message_id,
+                        outbound_event(
+                            message_id,
+                            resolved,
                             sequence=resolved.sequence,
                             type=EVENT_OF[state],
-                            create_time=make_timestamp(resolved.create_time),
-                            conversation_id=resolved.conversation_id,
-                            channel=resolved.channel,
-                            direction="outbound",
-                            sender=resolved.sender,
-                            recipient=resolved.recipient,
+                            create_time=resolved.create_time,
                             provider=resolved.provider,
                             attempt_number=resolved.attempt,
                         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.ledger.claims import ClaimedMessage, Orphan
-from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.event_batches import outbound_event
 from services.ledger.holding import Held
 from services.ledger.outcomes import Settled, Settlement
 from services.ledger.refusals import RefusedMessage
@@ -16,16 +16,12 @@ def claim_announcement(event_outbox_id: str, claimed: Sequence[ClaimedMessage]) 
     return Announcement(
         [event_outbox_id],
         lambda: [
-            make_event(
-                message_id=message.id,
+            outbound_event(
+                message.id,
+                message,
                 sequence=message.event_count,
                 type="sending",
-                create_time=make_timestamp(message.attempt_time),
-                conversation_id=message.conversation_id,
-                channel=message.channel,
-                direction="outbound",
-                sender=message.sender,
-                recipient=message.recipient,
+                create_time=message.attempt_time,
                 attempt_number=message.attempt,
             )
             for message in claimed
@@ -38,16 +34,12 @@ def refusal_announcement(event_outbox_id: str, refused: Sequence[RefusedMessage]
     return Announcement(
         [event_outbox_id],
         lambda: [
-            make_event(
-                message_id=message.id,
+            outbound_event(
+                message.id,
+                message,
                 sequence=message.event_count,
                 type="failed",
-                create_time=make_timestamp(message.create_time),
-                conversation_id=message.conversation_id,
-                channel=message.channel,
-                direction="outbound",
-                sender=message.sender,
-                recipient=message.recipient,
+                create_time=message.create_time,
                 error_code=message.error_code,
             )
             for message in refused
@@ -60,16 +52,12 @@ def orphan_announcement(event_outbox_id: str, orphans: Sequence[Orphan]) -> Anno
     return Announcement(
         [event_outbox_id],
         lambda: [
-            make_event(
-                message_id=orphan.id,
+            outbound_event(
+                orphan.id,
+                orphan,
                 sequence=orphan.event_count,
                 type="unknown",
-                create_time=make_timestamp(orphan.create_time),
-                conversation_id=orphan.conversation_id,
-                channel=orphan.channel,
-                direction="outbound",
-                sender=orphan.sender,
-                recipient=orphan.recipient,
+                create_time=orphan.create_time,
                 error_code="dispatcher_lost",
                 attempt_number=orphan.attempt,
             )
@@ -91,16 +79,12 @@ def settled_announcement(
         for done in settled:
             message, settlement = messages[done.id], settlements[done.id]
             events.append(
-                make_event(
-                    message_id=done.id,
+                outbound_event(
+                    done.id,
+                    message,
                     sequence=done.sequence,
                     type=settlement.event if done.moved else "receipt",
-                    create_time=make_timestamp(done.create_time),
-                    conversation_id=message.conversation_id,
-                    channel=message.channel,
-                    direction="outbound",
-                    sender=message.sender,
-                    recipient=message.recipient,
+                    create_time=done.create_time,
                     provider=settlement.provider,
                     error_code=settlement.error_code,
                     attempt_number=settlement.attempt,
@@ -116,16 +100,12 @@ def held_announcement(event_outbox_id: str, held: Sequence[Held]) -> Announcemen
     return Announcement(
         [event_outbox_id],
         lambda: [
-            make_event(
-                message_id=message.id,
+            outbound_event(
+                message.id,
+                message,
                 sequence=message.event_count,
                 type="held",
-                create_time=make_timestamp(message.create_time),
-                conversation_id=message.conversation_id,
-                channel=message.channel,
-                direction="outbound",
-                sender=message.sender,
-                recipient=message.recipient,
+                create_time=message.create_time,
                 provider=message.provider,
                 attempt_number=message.attempt,
             )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -80,6 +80,54 @@ def make_event(
         recipient=recipient,
         provider=provider or "",
         error_code=error_code or "",
+        attempt_number=attempt_number,
+    )
+
+
+class OutboundFacts(Protocol):
+    """What the events of an outbound message tell of it; the transactions return it with their rows."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation it is part of."""
+
+    @property
+    def channel(self) -> str:
+        """The channel it goes out on."""
+
+    @property
+    def sender(self) -> str:
+        """The canonical address it comes from."""
+
+    @property
+    def recipient(self) -> str:
+        """The canonical address it goes to."""
+
+
+def outbound_event(
+    message_id: str,
+    message: OutboundFacts,
+    *,
+    sequence: int,
+    type: str,  # noqa: A002 - the field's name
+    create_time: datetime,
+    provider: str | None = None,
+    error_code: str | None = None,
+    attempt_number: int = 0,
+) -> event_pb.Event:
+    """Return one event of an outbound message."""
+    return make_event(
+        message_id=message_id,
+        sequence=sequence,
+        type=type,
+        create_time=make_timestamp(create_time),
+        conversation_id=message.conversation_id,
+        channel=message.channel,
+        direction="outbound",
+        sender=message.sender,
+        recipient=message.recipient,
+        provider=provider,
+        error_code=error_code,
         attempt_number=attempt_number,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.ledger.accept import Acceptance, Intake
-from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.event_batches import make_event, make_timestamp, outbound_event
 from services.ledger.receipts import AppliedReceipt
 from services.ledger.relay import Announcement
 
@@ -51,16 +51,12 @@ def _intake_events(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -
 
 def _receipt_events(applied: Sequence[AppliedReceipt]) -> list[event_pb.Event]:
     return [
-        make_event(
-            message_id=receipt.message_id,
+        outbound_event(
+            receipt.message_id,
+            receipt,
             sequence=receipt.sequence,
             type=receipt.state if receipt.moved else "receipt",
-            create_time=make_timestamp(receipt.create_time),
-            conversation_id=receipt.conversation_id,
-            channel=receipt.channel,
-            direction="outbound",
-            sender=receipt.sender,
-            recipient=receipt.recipient,
+            create_time=receipt.create_time,
             provider=receipt.provider,
             error_code=receipt.error_code,
             attempt_number=receipt.attempt,

@@ -5,7 +5,7 @@ from services.kit.errors import PreconditionError
 from services.kit.ids import new_id
 from services.ledger.cancel import cancel
 from services.ledger.database import Database
-from services.ledger.event_batches import make_event, make_timestamp
+from services.ledger.event_batches import outbound_event
 from services.ledger.reads import get_message, message_not_found
 from services.ledger.relay import Announcement, Relay
 
@@ -33,16 +33,12 @@ class Canceller:
                 Announcement(
                     [event_outbox_id],
                     lambda: [
-                        make_event(
-                            message_id=message_id,
+                        outbound_event(
+                            message_id,
+                            event,
                             sequence=event.sequence,
                             type="cancelled",
-                            create_time=make_timestamp(event.create_time),
-                            conversation_id=event.conversation_id,
-                            channel=event.channel,
-                            direction="outbound",
-                            sender=event.sender,
-                            recipient=event.recipient,
+                            create_time=event.create_time,
                         )
                     ],
                 )
