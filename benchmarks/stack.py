@@ -48,7 +48,7 @@ class BenchStack:
     def __init__(self, folder: Path) -> None:
         self._data = folder / "data"
         self._log = folder / "up.log"
-        self.grpc_port, self.http_port = free_ports(3), free_ports(1)
+        self.grpc_port, self.http_port = free_ports(6), free_ports(1)
         command = [sys.executable, "-P", "-m", "cli.main", "up", "--data-dir", str(self._data)]
         command += ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
         self._process = spawn(command, log=self._log, env=environment(_SETTINGS), cwd=folder)

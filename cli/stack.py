@@ -19,6 +19,7 @@ from cli.health import gateway_is_ready
 from cli.signals import StopRequestedError, StopSignals
 from cli.supervisor import LONGEST_PAUSE, Backoff, Child, Supervisor
 from services.kit.config import Settings
+from services.kit.metrics_server import metrics_address
 
 DATABASE = "posthouse"
 
@@ -128,6 +129,12 @@ class Stack:
             raise StartError(f"port {settings.http_port} is one of gRPC's three, HTTP needs another")
         for offset, name in enumerate(("MessageService", "ConversationService", "DispatchService")):
             names[settings.grpc_port + offset] = f"{name}, --grpc-port{f' + {offset}' if offset else ''}"
+        for name in _SERVICES[:_GRPC_PORTS]:
+            if (address := metrics_address(name, settings)) is not None:
+                if address[1] in names:
+                    wanted = f"{names[address[1]]} and by the metrics of {name}"
+                    raise StartError(f"port {address[1]} is wanted by {wanted}")
+                names[address[1]] = f"metrics of {name}, POSTHOUSE_METRICS_PORT"
         if self._nats_port and self._embeds("nats_url"):
             names[self._nats_port] = "NATS, --nats-port"
         reasons = ports.busy(settings.host, names)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import identity, problems
+from gateway import problems
 from gateway.callers import Callers
 from gateway.rate_limits import Endpoints, RateLimits
 from gateway.routing import WEBHOOKS
 from services.kit import metrics
 from services.kit.errors import PosthouseError
-from services.kit.logs import get_logger
+from services.kit.logs import bind_request, get_logger, logs_debug
+from services.kit.request_ids import request_id
 
 if TYPE_CHECKING:
     from prometheus_client import Histogram
@@ -59,6 +60,7 @@ class Front:
         webhook = scope["path"].startswith(WEBHOOKS)
         limit = self._max_webhook_bytes if webhook else self._max_body_bytes
         exchange = _Exchange(scope, receive, send, limit)
+        bind_request(exchange.request_id)
         direct = self._direct.get((scope["method"], scope["path"]))
         try:
             problem = await self._admit(scope, exchange)
@@ -94,7 +96,10 @@ class Front:
         if timer is None:
             timer = metrics.HTTP_SECONDS.labels(route, str(exchange.status))
             self._timers[route, exchange.status] = timer
-        timer.observe(time.perf_counter() - exchange.start)
+        seconds = time.perf_counter() - exchange.start
+        timer.observe(seconds)
+        if logs_debug():
+            _log.debug("request_done", route=route, status=exchange.status, seconds=round(seconds, 6))
 
 
 class _Exchange:
@@ -115,7 +120,7 @@ class _Exchange:
                 given = value
             elif name == b"content-length" and value.isdigit():
                 self._length = int(value[:20])
-        self.request_id = identity.request_id(given)
+        self.request_id = request_id(given)
         self.headers = [(b"x-request-id", self.request_id.encode("ascii"))]
         scope.setdefault("state", {})["request_id"] = self.request_id
 

@@ -7,21 +7,11 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from services.kit.errors import UnauthenticatedError
-from services.kit.ids import new_id
 
 Metadata = tuple[tuple[str, str], ...]
 
-# What a caller may choose as its request id: short, and safe in headers and log lines.
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _CREDENTIAL = re.compile(rb"[\x20-\x7e]*")
 _CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key"})
-
-
-def request_id(given: bytes | None) -> str:
-    """Return the caller's request id, or a new one when it gave none that is usable."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
-    return new_id()
 
 
 def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:

@@ -3,6 +3,7 @@
 import asyncio
 
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
+from services.conversation.activity import watch_activity
 from services.conversation.feed import EventFeed
 from services.conversation.indexer import SearchIndexer
 from services.conversation.learning import learning
@@ -53,7 +54,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     await bus.start()
     await server.start()
     _log.info("conversation_listening", address=server.address)
-    tasks = [asyncio.create_task(monitor.run(), name="health")]
+    tasks = [
+        asyncio.create_task(monitor.run(), name="health"),
+        asyncio.create_task(watch_activity(database), name="activity"),
+    ]
     if settings.search_share:
         indexer = SearchIndexer(database, share=settings.search_share)
         tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))

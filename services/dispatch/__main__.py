@@ -36,6 +36,7 @@ from services.kit.rate_limits import RateLimiter
 from services.kit.server import RpcServer
 from services.kit.unknown_policy import parse_unknown_policy
 from services.ledger.api_keys import ApiKeyStore
+from services.ledger.backlog import Backlog
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.providers.registry import build_providers, check_routing
@@ -115,6 +116,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     async def bus_answers() -> bool:
         return bus.connected
 
+    backlog = Backlog(database, republish_after=settings.outbox_republish_after)
     monitor = HealthMonitor({"postgresql": database.ping, "nats": bus_answers}, server.set_serving)
 
     await database.start()
@@ -128,6 +130,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     _log.info("dispatch_listening", address=server.address)
     watches = [
         asyncio.create_task(monitor.run(), name="health"),
+        asyncio.create_task(backlog.run(), name="backlog"),
         asyncio.create_task(ownership.run(), name="ownership"),
         asyncio.create_task(gate.breakers.run(bus), name="breakers"),
     ]

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from services.dispatch.breakers import Breakers
+from services.dispatch.error_rates import ErrorRates
 from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.sender_rates import SenderRates
 from services.kit.breaker import CLOSED, OPEN
@@ -37,6 +38,7 @@ class Gate:
         # By channel: what succeeds on one says nothing of the providers of another.
         self._budgets = budgets
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
+        self._error_rates = ErrorRates(routing)
 
     @property
     def clear(self) -> bool:
@@ -48,6 +50,7 @@ class Gate:
     ) -> None:
         """Take note of how messages ended at a provider: its breaker and the retries depend on it."""
         self.breakers.of(provider, channel).record(successes=successes, failures=failures)
+        self._error_rates.record(provider, channel, successes, failures)
         budget = self._budgets.get(channel)
         if budget is not None:
             budget.earn(first_attempts, successes=successes)

@@ -104,6 +104,7 @@ class Breakers:
         def changed(state: str) -> None:
             self.all_closed = all(breaker.last_state == CLOSED for breaker in self._breakers.values())
             metrics.BREAKER_STATE.labels(provider, channel).set(_LEVELS[state])
+            metrics.BREAKER_TRANSITIONS.labels(provider, channel, state).inc()
             say = _log.warning if state == OPEN else _log.info
             say(f"breaker_{_TYPES[state]}", provider=provider, channel=channel, told=self._hearing)
             if not self._hearing:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from services.dispatch.publish import settled_announcement
 from services.kit import metrics
 from services.kit.ids import new_id
+from services.kit.logs import get_logger, logs_debug
 from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
 from services.ledger.opt_outs import (
@@ -19,6 +20,8 @@ from services.ledger.opt_outs import (
 from services.ledger.outcomes import Settled, Settlement, settle
 from services.ledger.relay import Relay
 from services.ledger.threading import family_of
+
+_log = get_logger(__name__)
 
 
 class Settler:
@@ -68,6 +71,17 @@ class Settler:
                 settled_announcement(event_outbox_id, {m.id: m for m in messages}, by_id, settled)
             )
         _count(by_id, settled)
+        if logs_debug():
+            for done in settled:
+                ended = by_id[done.id]
+                _log.debug(
+                    "attempt_settled",
+                    message_id=done.id,
+                    channel=ended.channel,
+                    provider=ended.provider,
+                    outcome=ended.outcome,
+                    error_code=ended.error_code,
+                )
 
 
 def _opt_outs(messages: Sequence[ClaimedMessage], settlements: Sequence[Settlement]) -> list[ConsentEntry]:
@@ -101,5 +115,8 @@ def _count(settlements: Mapping[str, Settlement], settled: Sequence[Settled]) ->
         metrics.ATTEMPTS.labels(channel, provider, outcome).inc(number)
         if outcome == "accepted":
             metrics.MESSAGES_SENT.labels(channel, provider).inc(number)
+            metrics.DISPATCH_SUCCESSES.labels(channel, provider).inc(number)
+        else:
+            metrics.DISPATCH_FAILURES.labels(channel, provider, outcome).inc(number)
     for (channel, reason), number in failures.items():
         metrics.MESSAGES_FAILED.labels(channel, reason).inc(number)

@@ -99,6 +99,15 @@ class Settings(BaseSettings):
         default=50051,
         description="Port of MessageService; the next two are ConversationService's and DispatchService's.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65533,
+        description=(
+            "Port of MessageService's /metrics; the next two are the others'; 0: none; default: the third "
+            "port after POSTHOUSE_GRPC_PORT. The gateway serves its own at POSTHOUSE_HTTP_PORT."
+        ),
+    )
     message_address: str | None = Field(
         default=None, description="Where clients find MessageService; default 127.0.0.1 and its port."
     )

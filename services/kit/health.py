@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from services.kit import metrics
 from services.kit.logs import get_logger
 
 _log = get_logger(__name__)
@@ -41,6 +42,7 @@ class HealthMonitor:
         names = list(self._required)
         results = await asyncio.gather(*(self._passes(name) for name in names))
         for name, passed in zip(names, results, strict=True):
+            metrics.DEPENDENCY_UP.labels(name).set(passed)
             if passed != self.states[name]:
                 _log.log(20 if passed else 30, "dependency_changed", dependency=name, answers=passed)
         self.states = dict(zip(names, results, strict=True))

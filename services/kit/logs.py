@@ -74,6 +74,21 @@ def _is_ours_or_matters(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in _TALKATIVE
 
 
+def set_level(level: str) -> None:
+    """Change how much is logged from now on: debug, info, warning or error."""
+    logging.getLogger().setLevel(level.upper())
+
+
+def logs_debug() -> bool:
+    """Tell whether debug lines are written: ask before making one on a hot path."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+def bind_request(request_id: str) -> None:
+    """Have every log line of this task, and of those it starts from now on, bear the id of its request."""
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module."""
     return structlog.stdlib.get_logger(name)

@@ -14,10 +14,44 @@ MESSAGES_ACCEPTED = Counter("messages_accepted_total", "Messages accepted for se
 MESSAGES_RECEIVED = Counter("messages_received_total", "Inbound messages stored.", ["channel"])
 MESSAGES_SENT = Counter("messages_sent_total", "Messages a provider took.", ["channel", "provider"])
 MESSAGES_FAILED = Counter("messages_failed_total", "Messages given up.", ["channel", "reason"])
+CONVERSATIONS_ACTIVE = Gauge(
+    "conversation_active_count", "Conversations with a message within the last 24 hours."
+)
+DUPLICATES = Counter(
+    "duplicates_skipped_total", "Repeats that changed nothing, by what was repeated.", ["kind"]
+)
+QUEUE_DEPTH = Gauge("queue_depth", "Messages that wait, by what they wait for.", ["queue"])
+OUTBOX_AGE = Gauge("outbox_age_seconds", "Seconds the oldest overdue row of the outbox has waited.")
+POOL_USAGE = Gauge("db_connection_pool_usage", "Connections to PostgreSQL that are in use.", ["pool"])
+POOL_SIZE = Gauge("db_connection_pool_size", "Connections to PostgreSQL that may be used.", ["pool"])
+DEPENDENCY_UP = Gauge("dependency_up", "Whether what the process depends on answers: 1 or 0.", ["dependency"])
 RECEIPTS = Counter("delivery_receipts_total", "Delivery receipts, by what became of them.", ["result"])
 WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider", "verdict"])
 ATTEMPTS = Counter(
     "dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"]
+)
+DISPATCH_SUCCESSES = Counter(
+    "dispatch_successes_total", "Dispatch attempts that the provider accepted.", ["channel", "provider"]
+)
+DISPATCH_FAILURES = Counter(
+    "dispatch_failures_total",
+    "Dispatch attempts that were not accepted, by outcome.",
+    ["channel", "provider", "outcome"],
+)
+PROVIDER_ERROR_RATE = Gauge(
+    "provider_error_rate",
+    "Share of a provider's outcomes within the last minute that were its failures, from 0 to 1.",
+    ["provider", "channel"],
+)
+PROVIDER_FAILURES_IN_A_ROW = Gauge(
+    "provider_consecutive_failures",
+    "Failures of a provider since its last success.",
+    ["provider", "channel"],
+)
+BREAKER_TRANSITIONS = Counter(
+    "breaker_transitions_total",
+    "Changes of a provider's breaker, by its new state.",
+    ["provider", "channel", "to"],
 )
 BREAKER_STATE = Gauge(
     "posthouse_breaker_state",

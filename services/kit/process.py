@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from services.kit.config import Settings, WrongSettingError
-from services.kit.logs import configure_logging, get_logger
+from services.kit.config import Settings, WrongSettingError, load_settings
+from services.kit.logs import configure_logging, get_logger, set_level
+from services.kit.metrics_server import serve_metrics
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
@@ -39,14 +40,35 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _let_levels_change(loop: asyncio.AbstractEventLoop) -> None:
+    """Log as debug after SIGUSR1, and as the settings say, which are read again, after SIGUSR2."""
+    if sys.platform == "win32":
+        return
+    log = get_logger(__name__)
+
+    def change(read_level: Callable[[], str]) -> None:
+        try:
+            level = read_level()
+        except SystemExit as error:  # what is wrong with the settings now does not stop what runs
+            log.error("log_level_kept", reason=str(error))  # noqa: TRY400 - the text says it all
+            return
+        set_level(level)
+        log.warning("log_level_changed", to=level)
+
+    loop.add_signal_handler(signal.SIGUSR1, change, lambda: "debug")
+    loop.add_signal_handler(signal.SIGUSR2, change, lambda: load_settings().log_level)
+
+
 async def _supervise(name: str, main: Main, settings: Settings) -> None:
     log = get_logger(__name__)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    _let_levels_change(loop)
     try:
-        await main(settings, stop)
+        with serve_metrics(name, settings):
+            await main(settings, stop)
     except WrongSettingError as error:
         sys.exit(f"posthouse: wrong setting {error}")
     except OSError as error:

@@ -19,7 +19,8 @@ from services.kit.authentication import Authenticator
 from services.kit.config import Settings
 from services.kit.errors import NotImplementedYetError, PosthouseError
 from services.kit.exposure import check_exposure
-from services.kit.logs import get_logger
+from services.kit.logs import bind_request, get_logger, logs_debug
+from services.kit.request_ids import request_id_of_call
 from services.kit.status import to_status
 from services.kit.tls import server_credentials
 
@@ -88,6 +89,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             start = time.perf_counter()
             code = grpc.StatusCode.OK
+            bind_request(request_id_of_call(context.invocation_metadata()))
             with self._counted():
                 try:
                     return await behaviour(request, context)
@@ -96,13 +98,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
                     code = refusal.code
                     await _abort(refusal, context)
                 finally:
-                    metrics.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
+                    seconds = time.perf_counter() - start
+                    metrics.RPC_SECONDS.labels(method, code.name).observe(seconds)
+                    if logs_debug():
+                        _log.debug("call_done", method=method, code=code.name, seconds=round(seconds, 6))
 
         return call
 
 
 def _stream(method: str, behaviour: _Handler) -> _Handler:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        bind_request(request_id_of_call(context.invocation_metadata()))
         try:
             responses = behaviour(request, context)
             if inspect.isawaitable(responses):  # the health service's Watch writes them by itself

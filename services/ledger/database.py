@@ -16,6 +16,7 @@ import sqlalchemy.exc
 from psycopg.rows import TupleRow
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from services.kit import metrics
 from services.kit.errors import UnavailableError
 from services.kit.logs import get_logger
 
@@ -105,6 +106,21 @@ class Database:
         )
         self._dsn = dsn
         self._options = options
+        self._count_connections()
+
+    def _count_connections(self) -> None:
+        """Have the metrics tell how many connections are in use, when they are asked."""
+        engines = {"main": self._engine, "replica": self._replica}
+        for name, engine in engines.items():
+            if engine is not None and isinstance(engine.pool, sa.QueuePool):
+                metrics.POOL_SIZE.labels(name).set(engine.pool.size())
+                metrics.POOL_USAGE.labels(name).set_function(engine.pool.checkedout)
+        metrics.POOL_SIZE.labels("hot").set(self._hot.max_size)
+        metrics.POOL_USAGE.labels("hot").set_function(self._hot_in_use)
+
+    def _hot_in_use(self) -> float:
+        stats = self._hot.get_stats()
+        return stats["pool_size"] - stats["pool_available"]
 
     async def start(self) -> None:
         """Open the pools without waiting for the server."""

@@ -18,6 +18,7 @@ from services.kit.rate_limits import RateLimiter
 from services.kit.sender_pools import parse_sender_pools
 from services.kit.server import RpcServer
 from services.ledger.api_keys import ApiKeyStore
+from services.ledger.backlog import Backlog
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.ledger.retention import Retention
@@ -110,6 +111,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(ApiKeyKeeper(database, pepper)), server.server
     )
+    backlog = Backlog(database, republish_after=settings.outbox_republish_after)
     monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
 
     await database.start()
@@ -127,6 +129,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     tasks = [
         asyncio.create_task(monitor.run(), name="health"),
+        asyncio.create_task(backlog.run(), name="backlog"),
         asyncio.create_task(health.run(bus), name="breakers"),
         asyncio.create_task(Cleaner(database, retention).run(), name="clean"),
         asyncio.create_task(Placer(database, committer).run(), name="place"),

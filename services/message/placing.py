@@ -78,6 +78,7 @@ def count_receipts(given: int, applied: Sequence[AppliedReceipt]) -> None:
     metrics.RECEIPTS.labels("moved").inc(moved)
     metrics.RECEIPTS.labels("late").inc(len(applied) - moved)
     metrics.RECEIPTS.labels("duplicate").inc(given - len(applied))
+    metrics.DUPLICATES.labels("receipt").inc(given - len(applied))
 
 
 class Placer:

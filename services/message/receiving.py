@@ -69,6 +69,7 @@ class Receiver:
             else:
                 known.append(key)
         if known:
+            metrics.DUPLICATES.labels("inbound").inc(len(known))
             async with self._database.read() as connection:
                 found = await find_by_provider_event(connection, known)
             for key in known:

@@ -12,7 +12,7 @@ from posthouse.v1 import message_service_pb2 as pb
 from services.kit import enum_names, metrics
 from services.kit.errors import PosthouseError, PreconditionError, UnavailableError, Violation
 from services.kit.ids import new_id
-from services.kit.logs import get_logger
+from services.kit.logs import get_logger, logs_debug
 from services.kit.rate_limit_clients import Client
 from services.kit.routes import Routes
 from services.ledger.accept import Intake
@@ -208,6 +208,9 @@ class Sender:
         earlier = await self._earlier(caller, repeated)
         for channel, count in Counter(item.draft.channel for item in items if item.id in stored).items():
             metrics.MESSAGES_ACCEPTED.labels(channel).inc(count)
+        if logs_debug():
+            for message_id in stored:
+                _log.debug("message_accepted", message_id=message_id)
         answers: list[Answer] = []
         for item in items:
             time = stored.get(item.id)
@@ -277,6 +280,7 @@ def _replay(answer: Answer, request_hash: bytes, draft: Draft) -> Answer:
         return key_reused(draft.request_id)
     if isinstance(answer, PosthouseError):
         return answer
+    metrics.DUPLICATES.labels("send").inc()
     replayed = pb.AcceptedMessage()
     replayed.CopyFrom(answer)
     replayed.replayed = True

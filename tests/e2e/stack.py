@@ -50,7 +50,7 @@ class E2eStack:
         self.data = folder / "data"
         self.log = folder / "up.log"
         self.http_port = free_ports(1)
-        self.grpc_port = free_ports(3)
+        self.grpc_port = free_ports(6)
         # A folder without a .env file.
         self._directory = folder / "elsewhere"
         self._directory.mkdir()
@@ -160,7 +160,7 @@ class E2eStack:
     @contextlib.contextmanager
     def second_dispatcher(self) -> Iterator[grpc.Channel]:
         """Run one more dispatch process beside the stack's own; yield a channel to its service."""
-        port = free_ports(3)
+        port = free_ports(6)
         environment = {
             **self._environment,
             "DATABASE_URL": self.state.database_url,

@@ -54,7 +54,7 @@ class Up:
 
     def __init__(self, folder: Path, *, grace: float) -> None:
         self.folder = folder
-        self.http_port, self.grpc_port = free_ports(1), free_ports(3)
+        self.http_port, self.grpc_port = free_ports(1), free_ports(6)
         self.output = folder / "output"
         with self.output.open("ab") as output:
             command = [sys.executable, "-c", _UP, str(folder), str(self.http_port), str(self.grpc_port)]
@@ -117,7 +117,7 @@ def test_up_starts_restarts_and_stops_everything(folder: Path) -> None:
         up.await_words(f"curl -X POST http://127.0.0.1:{up.http_port}/api/v1/messages/send")
 
         refusal = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-c", _UP, str(folder), str(free_ports(1)), str(free_ports(3)), _STAND_IN],
+            [sys.executable, "-c", _UP, str(folder), str(free_ports(1)), str(free_ports(6)), _STAND_IN],
             check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         assert refusal.returncode == 1

@@ -52,7 +52,7 @@ async def test_a_scheduled_message_is_not_sent_after_an_opt_out(
     (waits,) = await house.send("waits", send_time=later)
     (other,) = await house.send("other", send_time=later, sender="+15550001111")
     await contact.says("STOP")
-    port = free_ports(3)
+    port = free_ports(6)
     await house.dispatch(grpc_port=port)
     await house.make_due(waits, other)
     await assert_given_up(house, waits, "scheduled")

@@ -1,0 +1,87 @@
+"""How much waits in the outbox and for how long, for the metrics and for readiness."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from services.kit import metrics
+from services.kit.errors import UnavailableError
+from services.kit.logs import get_logger
+from services.ledger.database import Database
+
+_log = get_logger(__name__)
+
+# Seconds between two looks; looking takes at most a twentieth of the time.
+_INTERVAL: Final = 5.0
+_SHARE: Final = 20.0
+
+QUEUES: Final = ("dispatch", "sending", "later", "inquiry", "events", "dead_letters")
+
+# dispatch: due and claimed by nobody. sending: claimed. later: scheduled, or put off until a retry.
+# What is published right after its commit is overdue only once the sweeper has had to step in. Each sweep
+# moves the due time on: those moves are taken off again.
+_MEASURE = sa.text("""
+SELECT queue, count(*) AS row_count, coalesce(sum(coalesce(cardinality(message_ids), 1)), 0) AS depth,
+  coalesce(extract(epoch FROM now() - min(since) FILTER (WHERE overdue)), 0)::float8 AS age
+FROM (
+  SELECT message_ids,
+    CASE WHEN subject LIKE 'posthouse.event.%' THEN 'events'
+      WHEN subject LIKE 'posthouse.deadletter%' THEN 'dead_letters'
+      WHEN subject LIKE '%.inquiry' THEN 'inquiry'
+      WHEN owner > 0 THEN 'sending'
+      WHEN publish_count = 0 AND due_time > now() + make_interval(secs => :republish_after) THEN 'later'
+      ELSE 'dispatch' END AS queue,
+    coalesce(owner, 0) = 0 AND (due_time <= now() OR publish_count > 0) AS overdue,
+    CASE WHEN publish_count = 0 THEN due_time ELSE greatest(create_time, due_time - make_interval(
+      secs => :republish_after * (least(publish_count, 12) * (least(publish_count, 12) + 1) / 2
+        + 12 * greatest(publish_count - 12, 0)))) END AS since
+  FROM outbox
+) AS rows GROUP BY queue
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Messages that wait, by queue, and the seconds the oldest overdue row has waited; 0 when none is."""
+
+    depths: Mapping[str, int]
+    age: float
+
+
+async def measure(database: Database, *, republish_after: float) -> Measured:
+    """Look at the outbox once; raises UnavailableError."""
+    async with database.read_primary() as connection:
+        rows = (await connection.execute(_MEASURE, {"republish_after": republish_after})).all()
+    depths = dict.fromkeys(QUEUES, 0) | {row.queue: int(row.depth) for row in rows}
+    return Measured(depths, max((row.age for row in rows), default=0.0))
+
+
+class Backlog:
+    """Measures the outbox every few seconds. `age` is what was last seen, in seconds."""
+
+    def __init__(self, database: Database, *, republish_after: float, interval: float = _INTERVAL) -> None:
+        self._database = database
+        self._republish_after = republish_after
+        self._interval = interval
+        self.age = 0.0
+
+    async def run(self) -> None:
+        """Measure until cancelled; PostgreSQL may come and go."""
+        while True:
+            start = time.monotonic()
+            try:
+                measured = await measure(self._database, republish_after=self._republish_after)
+            except UnavailableError:
+                pass
+            except Exception:  # noqa: BLE001 - what cannot be counted must not end the process
+                _log.exception("backlog_not_measured")
+            else:
+                self.age = measured.age
+                metrics.OUTBOX_AGE.set(measured.age)
+                for queue, depth in measured.depths.items():
+                    metrics.QUEUE_DEPTH.labels(queue).set(depth)
+            await asyncio.sleep(max(self._interval, _SHARE * (time.monotonic() - start)))
