@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 
@@ -26,12 +27,15 @@ def test_signals_change_the_level(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTHOUSE_LOG_LEVEL", "warning")
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers)
+    monkeypatch.setattr(root, "level", root.level)
     log = get_logger("tests.levels")
     seen = []
 
     async def until(debug: bool) -> None:
         async with asyncio.timeout(30):
-            while logs_debug() is not debug:
+            while logs_debug() is not debug:  # noqa: ASYNC110 - a signal sets no event
                 await asyncio.sleep(0.01)
 
     async def main(_settings: Settings, _stop: asyncio.Event) -> None:
