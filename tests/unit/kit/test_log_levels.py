@@ -30,7 +30,7 @@ def test_signals_change_the_level(
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", root.handlers)
     monkeypatch.setattr(root, "level", root.level)
-    log = get_logger("tests.levels")
+    log = get_logger("services.levels")
     seen = []
 
     async def until(debug: bool) -> None:
