@@ -22,11 +22,13 @@ class Limits:
 
     batch_size: int = 500
     batch_bytes: int = 4 * 1024 * 1024
-    # Calls of one caller at the same time; all but the first only for what has waited for `patience`.
+    # Calls of one caller at the same time.
     calls_in_flight: int = 4
-    patience: float = 0.05
-    # After a call of at least so many sends the next waits for those who were answered to come again.
+    # A caller whose last call had at least so many sends is busy. Then a further call is made beside one in
+    # flight only for what has waited for `patience`, and after one the next waits for those answered to
+    # come again.
     busy_size: int = 8
+    patience: float = 0.05
     linger: float = 0.004
     queue_size: int = 10_000
     queue_bytes: int = 64 * 1024 * 1024
@@ -48,16 +50,17 @@ class _Lane:
     caller: Metadata
     waiting: deque[_Waiter] = field(default_factory=deque)
     calls: int = 0
+    busy: bool = False
     timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
 
 class Coalescer:
     """Turns sends into SendMessages calls.
 
-    A send goes out at once while its caller has no call in flight; sends that come during one gather for the
-    next, since a message costs several times less in a batch of dozens than alone. A call that takes long
-    holds nobody: what has lost its patience goes out beside it. A waiter that goes away takes nothing from
-    its neighbours.
+    A send of a caller that is not busy goes out at once while a call is free. Those of a busy one gather for
+    the next while a call is in flight, since a message costs several times less in a batch of dozens than
+    alone. A call that takes long holds nobody: what has lost its patience goes out beside it. A waiter that
+    goes away takes nothing from its neighbours.
     """
 
     def __init__(self, call: Call, limits: Limits | None = None) -> None:
@@ -90,7 +93,7 @@ class Coalescer:
             self._flush_in(lane, 0.0)
         elif lane.timer is None:
             # On the loop's next turn at the earliest, so that all requests read in this one travel together.
-            self._flush_in(lane, self._limits.patience if lane.calls else 0.0)
+            self._flush_in(lane, self._limits.patience if lane.calls and lane.busy else 0.0)
         answer = await waiter.answer
         if isinstance(answer, PosthouseError):
             # One instance may be shared by all sends of a call: do not grow its traceback.
@@ -116,12 +119,13 @@ class Coalescer:
         now = asyncio.get_running_loop().time()
         while lane.waiting and lane.calls < self._limits.calls_in_flight:
             left = lane.waiting[0].came + self._limits.patience - now
-            if lane.calls and left > 0 and len(lane.waiting) < self._limits.batch_size:
+            if lane.calls and lane.busy and left > 0 and len(lane.waiting) < self._limits.batch_size:
                 self._flush_in(lane, left)
                 break
             batch = self._take(lane)
             if batch:
                 lane.calls += 1
+                lane.busy = len(batch) >= self._limits.busy_size
                 task = asyncio.create_task(self._run(lane, batch))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -152,7 +156,7 @@ class Coalescer:
             answers = await self._ask(lane.caller, batch)
         finally:
             lane.calls -= 1
-            self._flush_in(lane, self._limits.linger if len(batch) >= self._limits.busy_size else 0.0)
+            self._flush_in(lane, self._limits.linger if lane.busy else 0.0)
         for waiter, answer in zip(batch, answers, strict=True):
             if not waiter.answer.done():
                 waiter.answer.set_result(answer)

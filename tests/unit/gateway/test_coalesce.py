@@ -66,9 +66,21 @@ async def test_first_goes_at_once_and_later_ones_gather() -> None:
     assert calls.metadata[1] == (("x-request-id", "r-b"), *ANN)
 
 
+async def test_who_is_not_busy_waits_for_no_call() -> None:
+    calls = Calls()
+    coalescer = Coalescer(calls, Limits(busy_size=3, patience=3600))
+    tasks = [start(coalescer, "a")]
+    await turns()
+    tasks.append(start(coalescer, "b"))
+    await turns()
+    assert calls.batches == [["a"], ["b"]]
+    calls.gate.set()
+    await asyncio.gather(*tasks)
+
+
 async def test_what_has_lost_its_patience_goes_out_beside_a_slow_call() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(patience=0.01))
+    coalescer = Coalescer(calls, Limits(patience=0.01, busy_size=1))
     tasks = [start(coalescer, "slow")]
     await turns()
     tasks += [start(coalescer, "b"), start(coalescer, "c")]
@@ -84,7 +96,7 @@ async def test_what_has_lost_its_patience_goes_out_beside_a_slow_call() -> None:
 
 async def test_a_full_batch_waits_for_no_call() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(batch_size=2, patience=3600))
+    coalescer = Coalescer(calls, Limits(batch_size=2, patience=3600, busy_size=1))
     tasks = [start(coalescer, "a")]
     await turns()
     tasks += [start(coalescer, name) for name in "bc"]
