@@ -23,7 +23,8 @@ ENV PATH=/opt/posthouse/bin:$PATH \
     POSTHOUSE_HOST=0.0.0.0 \
     POSTHOUSE_DATA_DIR=/var/lib/posthouse \
     POSTHOUSE_SIMULATOR_PATH=/var/lib/posthouse/simulator.db
-USER posthouse
+# By number, so that Kubernetes can see that it is not root.
+USER 10001
 WORKDIR /var/lib/posthouse
 VOLUME /var/lib/posthouse
 

@@ -19,6 +19,8 @@ def open_channel(
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 5_000),
+        # Behind a name there may be several copies: each gets its share of the calls.
+        ("grpc.lb_policy_name", "round_robin"),
     ]
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)

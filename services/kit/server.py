@@ -175,6 +175,9 @@ class RpcServer:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.keepalive_time_ms", 60_000),
+                # Clients resolve names only when they connect: with endless connections they would never find
+                # a new copy. Calls that are under way end as they would have.
+                ("grpc.max_connection_age_ms", 300_000),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)

@@ -1,6 +1,8 @@
 """The files that deploy Posthouse say what the code expects."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from services.kit.config import Settings
 
 _ROOT = Path(__file__).parents[2]
 _PROCESSES = {"message", "conversation", "dispatch", "gateway"}
+_AROUND = {"postgres", "nats", "redis", "prometheus", "grafana"}
 
 
 def _compose() -> dict[str, Any]:
@@ -20,7 +23,7 @@ def _compose() -> dict[str, Any]:
 
 def test_compose_runs_the_whole_stack() -> None:
     services = _compose()["services"]
-    assert set(services) == {"postgres", "nats", "migrate"} | _PROCESSES
+    assert set(services) == {"migrate"} | _AROUND | _PROCESSES
     for name in _PROCESSES:
         assert services[name]["command"] == [name]
         assert services[name]["healthcheck"]["test"][:3] == ["CMD", "posthouse", "health"]
@@ -34,8 +37,37 @@ def test_compose_waits_for_what_each_service_needs() -> None:
         assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
         assert services[name]["depends_on"]["nats"]["condition"] == "service_healthy"
     assert set(services["gateway"]["depends_on"]) == _PROCESSES - {"gateway"}
-    for name in ("postgres", "nats"):
+    for name in _AROUND:
         assert services[name]["healthcheck"]["test"]
+
+
+def test_compose_follows_its_schema() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    file = str(_ROOT / "docker-compose.yml")
+    result = subprocess.run([*command, file], check=False, capture_output=True, text=True)  # noqa: S603
+    assert result.returncode == 0, result.stdout
+
+
+def test_compose_mounts_only_what_is_there() -> None:
+    for service in _compose()["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (_ROOT / source).exists() if source.startswith("./") else source in _compose()["volumes"]
+
+
+def test_redis_is_optional() -> None:
+    services = _compose()["services"]
+    assert services["redis"]["profiles"] == ["redis"]
+    assert not any("redis" in service.get("depends_on", {}) for service in services.values())
+
+
+def test_grafana_is_given_prometheus_and_the_dashboards() -> None:
+    folder = _ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((folder / "dashboards/posthouse.yml").read_text())["providers"]
+    mounted = {volume.split(":")[1] for volume in _compose()["services"]["grafana"]["volumes"]}
+    assert provider["options"]["path"] in mounted
 
 
 def test_compose_sets_only_settings_that_exist() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 
 _MAX_BYTES = 32 * 1024 * 1024
-_OPTIONS: list[tuple[str, int]] = [
+_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", _MAX_BYTES),
     ("grpc.max_send_message_length", _MAX_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -15,6 +15,8 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_timeout_ms", 5_000),
     # The calls are repeated here, with keys and by the server's wishes.
     ("grpc.enable_retries", 0),
+    # Behind a name there may be several copies.
+    ("grpc.lb_policy_name", "round_robin"),
 ]
 
 
