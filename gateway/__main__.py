@@ -16,6 +16,7 @@ from gateway.events import EventLimits, EventRoute
 from gateway.health import serving
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
+from gateway.tracing import traced
 from services.kit.client import open_channel
 from services.kit.config import Settings, WrongSettingError, load_settings
 from services.kit.exposure import check_exposure
@@ -85,19 +86,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         gateway_token=token,
     )
     events = EventRoute(backends, draining, limits=_event_limits(settings), callers=callers, metadata=own)
-    app = build_app(
-        Wiring(
-            backends=backends,
-            coalescer=coalescer,
-            events=events,
-            monitor=monitor,
-            draining=draining,
-            version=_version(),
-            max_body_bytes=settings.http_max_body_bytes,
-            max_webhook_bytes=settings.webhook_max_body_bytes,
-            phone_number=settings.twilio_phone_number,
-            rate_limits=_rate_limits(settings, limiter, clients, token),
-            callers=callers,
+    app = traced(
+        build_app(
+            Wiring(
+                backends=backends,
+                coalescer=coalescer,
+                events=events,
+                monitor=monitor,
+                draining=draining,
+                version=_version(),
+                max_body_bytes=settings.http_max_body_bytes,
+                max_webhook_bytes=settings.webhook_max_body_bytes,
+                phone_number=settings.twilio_phone_number,
+                rate_limits=_rate_limits(settings, limiter, clients, token),
+                callers=callers,
+            )
         )
     )
     server = _Server(

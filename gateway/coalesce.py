@@ -10,6 +10,7 @@ from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
 from services.kit.logs import get_logger
 from services.kit.status import from_item_error
+from services.kit.tracing import CONTEXTS, current_trace, span
 
 _log = get_logger(__name__)
 
@@ -41,6 +42,8 @@ class _Waiter:
     request_id: str
     came: float
     answer: "asyncio.Future[pb.AcceptedMessage | PosthouseError]"
+    # Of the request that it came with, "" where nothing is traced.
+    trace: str
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +85,7 @@ class Coalescer:
         if full or (self._queued and self._queued_bytes + size > self._limits.queue_bytes):
             raise OverloadedError("too many sends wait in the gateway", retry_after=1)
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(request, size, request_id, loop.time(), loop.create_future())
+        waiter = _Waiter(request, size, request_id, loop.time(), loop.create_future(), current_trace())
         lane = self._lanes.get(caller)
         if lane is None:
             lane = self._lanes[caller] = _Lane(caller)
@@ -166,10 +169,14 @@ class Coalescer:
     ) -> Sequence[pb.AcceptedMessage | PosthouseError]:
         # A shared call bears the id of its first request.
         metadata = (("x-request-id", batch[0].request_id), *caller)
+        traces = [waiter.trace for waiter in batch]
+        if any(traces):
+            metadata += ((CONTEXTS, ",".join(traces)),)
         try:
-            response = await self._call(
-                pb.SendMessagesRequest(requests=[waiter.request for waiter in batch]), metadata
-            )
+            with span("send batch", traces, message_count=len(batch)):
+                response = await self._call(
+                    pb.SendMessagesRequest(requests=[waiter.request for waiter in batch]), metadata
+                )
         except PosthouseError as error:
             return [error] * len(batch)
         except asyncio.CancelledError:

@@ -11,6 +11,7 @@ from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, se
 from services.dispatch.routing import Router
 from services.kit import metrics
 from services.kit.logs import get_logger
+from services.kit.tracing import span
 from services.ledger.claims import ClaimedMessage
 from services.ledger.mail_threads import MailThread
 from services.ledger.outcomes import Settlement
@@ -180,7 +181,8 @@ async def _send(provider: Provider, messages: Sequence[OutboundMessage]) -> list
     unknown: Outcome
     try:
         async with asyncio.timeout(provider.send_timeout):
-            outcomes = await provider.send(messages)
+            with span("provider send", None, "client", provider=provider.name, message_count=len(messages)):
+                outcomes = await provider.send(messages)
     except TimeoutError:
         unknown = Unknown("timeout", f"no answer within {provider.send_timeout:g} s")
     except Exception as error:  # noqa: BLE001 - it may have raised after the request went out

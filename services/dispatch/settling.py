@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from services.dispatch.publish import settled_announcement
+from services.dispatch.tracing import trace_attempts
 from services.kit import metrics
 from services.kit.ids import new_id
 from services.kit.logs import get_logger, logs_debug
@@ -71,6 +72,7 @@ class Settler:
                 settled_announcement(event_outbox_id, {m.id: m for m in messages}, by_id, settled)
             )
         _count(by_id, settled)
+        trace_attempts(messages, settlements)
         if logs_debug():
             for done in settled:
                 ended = by_id[done.id]

@@ -13,6 +13,7 @@ from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
 from services.dispatch.sending import Postman
 from services.dispatch.settling import Settler
+from services.dispatch.tracing import traced_batch
 from services.dispatch.turn import Turn
 from services.kit import metrics
 from services.kit.bus import BUS_ERRORS
@@ -225,7 +226,8 @@ class Dispatcher:
         if claimed:
             self._relay.announce(claim_announcement(event_outbox_id, claimed))
             await self._until_done(lambda: self._refuser.note_overrides(claimed))
-        all_sent = await self._send(claimed, () if partly else list(taken), owner, admission)
+        async with traced_batch(self._database, work, claimed):
+            all_sent = await self._send(claimed, () if partly else list(taken), owner, admission)
         if partly and all_sent and admission is not None:
             delay = self._gate.delay(channel, size - len(claimed), admission.reason)
             metrics.DISPATCH_POSTPONED.labels(channel, admission.reason).inc(len(taken))

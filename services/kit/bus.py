@@ -6,7 +6,7 @@ server whose store was deleted, costs seconds and never messages.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import nats
@@ -135,16 +135,22 @@ class Bus:
         return found.seq or 0, found.data or b""
 
     async def publish(
-        self, subject: str, payload: bytes, *, message_id: str, after: int | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str,
+        after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Publish and wait until JetStream has stored it, or raise one of BUS_ERRORS.
 
         A repeat with the same message_id within the stream's duplicate window is stored once. With `after`,
         it is refused (BadRequestError) unless the subject's newest message has that sequence; 0: has none.
         """
-        headers = {"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf"}
+        sent = {"Nats-Msg-Id": message_id, "Content-Type": "application/protobuf", **(headers or {})}
         if after is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(after)
+            sent["Nats-Expected-Last-Subject-Sequence"] = str(after)
         if not self.connected:
             raise nats.errors.ConnectionClosedError
         try:
@@ -152,7 +158,7 @@ class Bus:
                 subject,
                 payload,
                 timeout=_PUBLISH_TIMEOUT,
-                headers=headers,
+                headers=sent,
             )
         except nats.js.errors.NoStreamResponseError:
             # Somebody has deleted the streams under a living server: no reconnection will follow.

@@ -4,6 +4,7 @@ import grpc
 
 from services.kit.config import Settings
 from services.kit.tls import channel_credentials, channel_options
+from services.kit.tracing import tracing
 
 
 def open_channel(
@@ -22,7 +23,11 @@ def open_channel(
         # Behind a name there may be several copies: each gets its share of the calls.
         ("grpc.lb_policy_name", "round_robin"),
     ]
+    found = tracing()
+    interceptors = [] if found is None else found.client_interceptors()
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
     assert settings is not None  # noqa: S101 - the credentials came from them
-    return grpc.aio.secure_channel(target, credentials, options=[*options, *channel_options(settings)])
+    return grpc.aio.secure_channel(
+        target, credentials, options=[*options, *channel_options(settings)], interceptors=interceptors
+    )

@@ -123,6 +123,20 @@ class Settings(BaseSettings):
     )
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        validation_alias=_world("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Collector of traces, by OTLP over gRPC: `http://127.0.0.1:4317`; unset: none are made.",
+    )
+    otel_traces_sampler_arg: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        validation_alias=_world("OTEL_TRACES_SAMPLER_ARG"),
+        description="Share of requests that are traced, where the caller has not decided.",
+    )
+
     database_pool_size: int = Field(default=20, ge=2, le=200, description="Connections a process may hold.")
     database_timeout: float = Field(
         default=30.0, gt=0, description="Seconds to wait for a connection or a statement."

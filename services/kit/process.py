@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from services.kit.config import Settings, WrongSettingError, load_settings
 from services.kit.logs import configure_logging, get_logger, set_level
 from services.kit.metrics_server import serve_metrics
+from services.kit.tracing import traced_process
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
@@ -17,7 +18,7 @@ def run_process(name: str, main: Main, settings: Settings) -> None:
     """Run `main(settings, stop)` until it returns; SIGTERM and SIGINT set `stop`."""
     configure_logging(name, level=settings.log_level, style=settings.log_format)
     _allow_files()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with traced_process(name, settings), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_supervise(name, main, settings))
 
 

@@ -23,6 +23,7 @@ from services.kit.logs import bind_request, get_logger, logs_debug
 from services.kit.request_ids import request_id_of_call
 from services.kit.status import to_status
 from services.kit.tls import server_credentials
+from services.kit.tracing import tracing
 
 _log = get_logger(__name__)
 
@@ -156,13 +157,15 @@ class RpcServer:
             raise ValueError("the settings ask for authentication, and there is nothing to do it")
         self._authenticator = authenticator
         guards = [] if authenticator is None else [AuthInterceptor(authenticator)]
+        found = tracing()
+        tracers = [] if found is None else found.server_interceptors()
         self._grace = settings.shutdown_grace
         self._services = (service, *beside)
         self._health = HealthServicer()
         self._calls = ErrorInterceptor()
         self.server = grpc.aio.server(
-            # The first is the outermost: what the others raise is mapped too.
-            interceptors=[self._calls, *guards, *interceptors],
+            # The first is the outermost: what the others raise is mapped too, before a trace can tell it.
+            interceptors=[*tracers, self._calls, *guards, *interceptors],
             # Long streams are counted and limited by who serves them, and leave the calls their room.
             maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs + streams,
             options=[

@@ -108,6 +108,8 @@ class Intake:
     id: str
     draft: Draft
     caller: str = ""
+    # Traceparent of the request, "" where nothing is traced. Not stored with the message.
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ stays in the outbox and is due a few seconds later, for the sweeper of any proce
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from posthouse.v1 import dispatch_pb2 as dispatch_pb
@@ -17,11 +17,13 @@ from services.kit.cancelling import cancel_all
 from services.kit.errors import UnavailableError
 from services.kit.fault_points import FaultPoints
 from services.kit.logs import get_logger
+from services.kit.tracing import CONTEXTS, span, tracing
 from services.ledger import outbox
 from services.ledger.accept import Envelope
 from services.ledger.database import Database
 from services.ledger.dead_letters import load_dead_letters
 from services.ledger.event_batches import envelope_payload, group_by_subject, rebuild
+from services.ledger.trace_contexts import TraceBook
 
 _log = get_logger(__name__)
 
@@ -46,6 +48,8 @@ class Announcement:
     event_outbox_ids: Sequence[str]
     make_events: Callable[[], list[event_pb.Event]]
     envelopes: Sequence[Envelope] = field(default=())
+    # Traceparents by message, of those that are traced.
+    traces: Mapping[str, str] = field(default_factory=dict)
 
 
 class Relay:
@@ -61,9 +65,13 @@ class Relay:
         self._queue: asyncio.Queue[Announcement] = asyncio.Queue(_QUEUE_SIZE)
         self._done: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._traces: TraceBook | None = None
 
     def start(self) -> None:
         """Begin to publish and to sweep."""
+        if tracing() is not None:
+            self._traces = TraceBook(self._database)
+            self._traces.start()
         self._tasks = [
             *(asyncio.create_task(self._publish(), name=f"relay-publish-{n}") for n in range(_PUBLISHERS)),
             asyncio.create_task(self._sweep(), name="relay-sweep"),
@@ -76,11 +84,15 @@ class Relay:
             async with asyncio.timeout(2):
                 await self._queue.join()
         await cancel_all(self._tasks)
+        if self._traces is not None:
+            await self._traces.close()
         with contextlib.suppress(UnavailableError):
             await self._delete_done()
 
     def announce(self, announcement: Announcement) -> None:
         """Publish soon; never waits and never fails."""
+        if announcement.traces and self._traces is not None:
+            self._traces.note(announcement.traces)
         if self._bus.connected:
             with contextlib.suppress(asyncio.QueueFull):
                 self._queue.put_nowait(announcement)
@@ -110,7 +122,11 @@ class Relay:
             *self._event_publications(event_outbox_ids, batches),
             *(
                 self._publish_envelope(
-                    envelope.subject, envelope.outbox_id, envelope.message_ids, message_id=envelope.outbox_id
+                    envelope.subject,
+                    envelope.outbox_id,
+                    envelope.message_ids,
+                    message_id=envelope.outbox_id,
+                    traces=one.traces,
                 )
                 for one in group
                 for envelope in one.envelopes
@@ -123,10 +139,23 @@ class Relay:
             raise failure
 
     async def _publish_envelope(
-        self, subject: str, outbox_id: str, message_ids: Sequence[str], *, message_id: str
+        self,
+        subject: str,
+        outbox_id: str,
+        message_ids: Sequence[str],
+        *,
+        message_id: str,
+        traces: Mapping[str, str] | None = None,
     ) -> None:
         self._faults.reach("message.before_envelope_published")
-        await self._bus.publish(subject, envelope_payload(outbox_id, message_ids), message_id=message_id)
+        contexts = [traces.get(one, "") for one in message_ids] if traces else ()
+        with span("publish", contexts, "producer", subject=subject) as context:
+            await self._bus.publish(
+                subject,
+                envelope_payload(outbox_id, message_ids),
+                message_id=message_id,
+                headers={"traceparent": context, CONTEXTS: ",".join(contexts)} if context else None,
+            )
         self._faults.reach("message.after_envelope_published")
 
     def _event_publications(

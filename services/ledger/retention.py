@@ -38,6 +38,11 @@ DELETE FROM parked_receipts WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM parked_receipts WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
 ))
 """,
+    "trace_contexts": """
+DELETE FROM trace_contexts WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM trace_contexts WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
+))
+""",
 }
 
 
@@ -50,6 +55,7 @@ class Retention:
     dead_letters: float
     webhook_logs: float
     parked_receipts: float
+    trace_contexts: float = 7 * 86_400.0
 
 
 async def delete_expired(connection: HotConnection, table: str, keep: float) -> int:

@@ -443,3 +443,13 @@ api_keys = sa.Table(
     _time("revoke_time", nullable=True),
     sa.Index("api_keys_update", "update_time"),
 )
+
+# Which trace each message belongs to, of those that are traced.
+trace_contexts = sa.Table(
+    "trace_contexts",
+    metadata,
+    _uuid("message_id", primary_key=True),
+    sa.Column("traceparent", sa.Text, nullable=False),
+    _time("create_time", nullable=False),
+    sa.Index("trace_contexts_create_time", "create_time", postgresql_using="brin"),
+)

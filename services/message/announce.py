@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from posthouse.v1 import event_pb2 as event_pb
+from services.kit.tracing import is_sampled, tracing
 from services.ledger.accept import Acceptance, Intake
 from services.ledger.event_batches import make_event, make_timestamp, outbound_event
 from services.ledger.receipts import AppliedReceipt
@@ -20,7 +21,14 @@ def announcement_of(
         event_outbox_ids=event_outbox_ids,
         make_events=lambda: [*_intake_events(items, acceptances), *_receipt_events(applied)],
         envelopes=[envelope for acceptance in acceptances for envelope in acceptance.envelopes],
+        traces={} if tracing() is None else _traces(items, acceptances),
     )
+
+
+def _traces(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -> dict[str, str]:
+    """Return the traceparents of what was stored and is traced, by message."""
+    stored = {message_id for acceptance in acceptances for message_id in acceptance.stored}
+    return {item.id: item.trace for item in items if item.id in stored and is_sampled(item.trace)}
 
 
 def _intake_events(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -> list[event_pb.Event]:

@@ -15,6 +15,7 @@ from services.kit.ids import new_id
 from services.kit.logs import get_logger, logs_debug
 from services.kit.rate_limit_clients import Client
 from services.kit.routes import Routes
+from services.kit.tracing import tracing
 from services.ledger.accept import Intake
 from services.ledger.database import Database
 from services.ledger.drafts import Draft
@@ -76,6 +77,8 @@ class Sender:
         self, requests: Sequence[pb.SendMessageRequest], caller: str, client: Client
     ) -> list[Answer]:
         now = datetime.now(UTC)
+        found = tracing()
+        traces = () if found is None else found.contexts(len(requests))
         chosen = await self._pools.choose(requests)
         answers: list[Answer | None] = [None] * len(requests)
         positions: list[int] = []
@@ -96,7 +99,7 @@ class Sender:
                         draft.request_hash or b"", asyncio.get_running_loop().create_future()
                     )
                 positions.append(position)
-                items.append(Intake(new_id(), draft, caller))
+                items.append(Intake(new_id(), draft, caller, traces[position] if traces else ""))
         if items:
             for position, answer in zip(positions, await self._commit(items, caller, client), strict=True):
                 answers[position] = answer

@@ -11,6 +11,7 @@ from services.kit.errors import ForbiddenError, InvalidRequestError, NotFoundErr
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.kit.networks import is_loopback
+from services.kit.tracing import tracing
 from services.ledger.accept import Intake
 from services.ledger.database import Database
 from services.ledger.receipts import WebhookLog
@@ -18,6 +19,7 @@ from services.ledger.webhook_logs import KeptRequest
 from services.message.commit import GroupCommitter, Unit
 from services.message.email_threading import thread_emails
 from services.message.placing import count_receipts, distinct_receipts, park_unplaced
+from services.message.tracing import trace_receipts
 from services.message.validation import inbound_draft
 from services.message.webhook_logging import bounded_key, log_entry, note_outcomes
 from services.providers.base import Inbound, MalformedWebhookError, Provider, WebhookContent, WebhookRequest
@@ -144,6 +146,8 @@ class WebhookIngester:
         committed = await self._committer.submit(Unit(items, receipts, logs, atomic=True))
         applied = [receipt for receipt in committed.applied if receipt.webhook_log_id == log.id]
         count_receipts(len(receipts), applied)
+        if tracing() is not None:
+            await trace_receipts(self._database, applied)
         for item in items:
             if committed.stored(item.id):
                 metrics.MESSAGES_RECEIVED.labels(item.draft.channel).inc()
