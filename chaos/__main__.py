@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from chaos import breaking, broker, budget, drains, kills, rates, shares
+from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares
 from chaos.findings import Finding, print_table
 from services.kit.config import Settings
 from tests.e2e.stack import E2eStack, running_stack
@@ -41,6 +41,9 @@ _SCENARIOS: Mapping[str, _Scenario] = {
     ),
     drains.NAME: lambda stack, options: drains.run(
         stack, sender=_sender(3), draw=_draw(options), sigterms=options.sigterms, rate=options.rate
+    ),
+    rolling.NAME: lambda stack, options: rolling.run(
+        stack, sender=_sender(7), rounds=options.rounds, rate=options.rate
     ),
     breaking.NAME: lambda stack, _options: breaking.run(
         stack, sender=_sender(4), cool_down=float(Settings.model_fields["breaker_cool_down"].default)
@@ -95,7 +98,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("--pause", float, 1.0, "seconds between two kills, on average"),
         ("--broker-losses", int, 20, "times that the broker's store is deleted"),
         ("--sigterms", int, 50, "SIGTERMs of the four processes"),
-        ("--rate", float, 100.0, "messages a second in the scenarios broker and drains"),
+        ("--rounds", int, 10, "restarts of every process, one after the other, in the scenario rolling"),
+        ("--rate", float, 100.0, "messages a second in the scenarios broker, drains and rolling"),
         ("--attempts", int, 5000, "messages sent through the faulty profile"),
         ("--waiting", int, 10_000, "messages a minute while the provider is down"),
         ("--seconds", float, 60.0, "length of each measurement of a rate"),

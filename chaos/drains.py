@@ -36,12 +36,12 @@ def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rat
             time.sleep(draw.uniform(0.0, 0.5))
             load.check()
             name = draw.choice(SERVICES)
-            slowest = max(slowest, _stop(stack, name))
+            slowest = max(slowest, stop(stack, name))
             stopped[name] += 1
     exits = _exits(stack) - before
     well = sum(exits[name, "0"] for name in SERVICES)
     found = audit(stack, load.client)
-    cut_short = _cut_short(stack, sender)
+    cut_short = cut_short_attempts(stack, sender)
     stack.simulate(callback_delay_ms=100)
     each = ", ".join(f"{name} {stopped[name]}" for name in SERVICES)
     size = f"{sigterms} SIGTERMs ({each}) at {rate:g} messages/s"
@@ -60,7 +60,7 @@ def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rat
     ]
 
 
-def _stop(stack: E2eStack, name: str) -> float:
+def stop(stack: E2eStack, name: str) -> float:
     """Stop a process and return how many seconds that took, once it runs again."""
     pid = stack.child(name)
     assert pid is not None, f"{name} is down"
@@ -79,7 +79,7 @@ def _exits(stack: E2eStack) -> Counter[tuple[str, str]]:
     return Counter(re.findall(r"\* (\w+) (?:stopped with exit code (\d+)|was ended by \w+);", text))
 
 
-def _cut_short(stack: E2eStack, sender: str) -> int:
+def cut_short_attempts(stack: E2eStack, sender: str) -> int:
     """Return the number of attempts whose dispatcher left before their end."""
     query = (
         "SELECT count(*) FROM message_events e JOIN messages m ON m.id = e.message_id "

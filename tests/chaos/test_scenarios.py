@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos import breaking, broker, budget, drains, kills, rates, shares
+from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares
 from chaos.findings import Finding
 from tests.e2e.stack import E2eStack, running_stack
 
@@ -49,6 +49,12 @@ def test_nothing_is_lost_or_doubled_by_kills(
     _check(found)
     assert found[0].measured.startswith("6 SIGKILLs (")
     assert found[1].measured == "0 of 600"
+
+
+def test_a_rollout_loses_nothing(stack: E2eStack, senders: list[str]) -> None:
+    found = rolling.run(stack, sender=senders.pop(), rounds=1, rate=30)
+    _check(found)
+    assert found[0].measured.startswith("1 restarts of each of 4 processes")
 
 
 def test_the_loss_of_the_broker_costs_seconds(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ _FINAL = frozenset(
     }
 )
 _FINAL_NUMBERS = frozenset(code.value[0] for code in _FINAL)
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _PAUSE = 0.1
 _TIMEOUT = 15.0
 
@@ -57,6 +59,8 @@ class GoodClient:
     accepted: dict[str, str] = field(default_factory=dict)
     in_flight: int = 0
     repeats: int = 0
+    # What was repeated, by how it was refused: HTTP status, gRPC code, or "no answer".
+    refusals: Counter[str] = field(default_factory=Counter)
     _http: httpx2.AsyncClient = field(init=False, repr=False)
     _stub: "pb_grpc.MessageServiceAsyncStub" = field(init=False, repr=False)
 
@@ -111,8 +115,10 @@ class GoodClient:
                 headers={"Idempotency-Key": job.key},
             )
         except httpx2.TransportError:
+            self.refusals["no answer"] += 1
             return False
         if response.status_code in _RETRIED:
+            self.refusals[str(response.status_code)] += 1
             return False
         assert response.status_code in (202, 207), response.text
         results = [{"status": 202, "message": response.json()}] if single else response.json()["results"]
@@ -121,6 +127,7 @@ class GoodClient:
 
     def _note_rest(self, body: str, result: dict[str, Any]) -> bool:
         if result["status"] in _RETRIED:
+            self.refusals[str(result["status"])] += 1
             return False
         assert result["status"] == 202, result
         self._note(body, result["message"]["id"])
@@ -143,6 +150,7 @@ class GoodClient:
         except grpc.aio.AioRpcError as error:
             if error.code() in _FINAL:
                 raise
+            self.refusals[error.code().name] += 1
             return False
         answered = True
         for body, result in zip(job.bodies, response.results, strict=True):
@@ -150,6 +158,7 @@ class GoodClient:
                 self._note(body, result.message.id)
             else:
                 assert result.error.code not in _FINAL_NUMBERS, result.error.message
+                self.refusals[_NAMES[result.error.code]] += 1
                 answered = False
         return answered
 
