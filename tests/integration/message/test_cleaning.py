@@ -31,6 +31,7 @@ async def test_what_is_older_than_its_retention_goes(database: Database, book: B
             "provider, event_key, provider_message_id, state, check_time",
             "'simulator', n::text, 'SM1', 'sent', now()",
         ),
+        ("trace_contexts", "message_id, traceparent", "gen_random_uuid(), n::text"),
     ):
         await book.rows(
             f"INSERT INTO {table} ({columns}, create_time)"  # noqa: S608
@@ -42,6 +43,7 @@ async def test_what_is_older_than_its_retention_goes(database: Database, book: B
         dead_letters=3 * DAY,
         webhook_logs=3 * DAY,
         parked_receipts=DAY / 2,
+        trace_contexts=DAY,
     )
     deleted = await Cleaner(database, retention).clean()
 
@@ -50,6 +52,7 @@ async def test_what_is_older_than_its_retention_goes(database: Database, book: B
         ("provider_events", "event_key", 47),
         ("webhook_logs", "url", 71),
         ("parked_receipts", "event_key", 11),
+        ("trace_contexts", "traceparent", 23),
     )
     assert deleted == {
         **{table: 6000 - oldest for table, _, oldest in kept},
