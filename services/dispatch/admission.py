@@ -45,6 +45,18 @@ class Gate:
         """Tell whether everything may be sent that is no retry."""
         return self.breakers.all_closed and self.governor.unlimited
 
+    def still_allows(self, channel: str, admission: "Admission | None") -> bool:
+        """Tell whether messages of a channel that were admitted a while ago may be sent now.
+
+        Those without an admission were to have any provider; the others have their places at some.
+        """
+        states = [self.breakers.of(name, channel).state for name in self._routing.get(channel, ())]
+        if not states:
+            return True
+        return any(state == CLOSED for state in states) and (
+            admission is not None or all(state == CLOSED for state in states)
+        )
+
     def record(
         self, provider: str, channel: str, *, successes: int, failures: int = 0, first_attempts: int = 0
     ) -> None:

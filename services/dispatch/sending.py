@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from services.dispatch.admission import Admission, Gate
@@ -22,6 +22,7 @@ from services.providers.base import (
     Provider,
     Rejected,
     Retryable,
+    UnbuildableError,
     Unknown,
 )
 
@@ -76,7 +77,7 @@ class Postman:
                 routed.setdefault(route.provider, []).append((message, route))
         if unsendable:
             yield messages, unsendable
-        for name, pairs in routed.items():
+        for name, pairs in in_order(routed):
             provider = self._providers[name]
             for start in range(0, len(pairs), provider.batch_size):
                 now = datetime.now(UTC)
@@ -102,6 +103,10 @@ class Postman:
                         for (message, route), outcome in zip(batch, outcomes, strict=True)
                     ],
                 )
+
+    def withhold(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
+        """Return what puts messages off without an attempt, until their providers may be tried."""
+        return [self._unroutable(message) for message in messages]
 
     def _settlement(
         self, message: ClaimedMessage, outcome: Outcome, route: Route, history: History
@@ -154,6 +159,28 @@ class Postman:
                 admission.tell(provider, successes + failures)
 
 
+def in_order(
+    routed: Mapping[str, Sequence[tuple[ClaimedMessage, Route]]],
+) -> Iterable[tuple[str, Sequence[tuple[ClaimedMessage, Route]]]]:
+    """Return what each provider gets, one after the other, in the order of each conversation.
+
+    Mostly there is one provider. Otherwise a message whose predecessor goes to another waits for the
+    next round.
+    """
+    if len(routed) <= 1:
+        return routed.items()
+    rounds: dict[tuple[int, str], list[tuple[ClaimedMessage, Route]]] = {}
+    places: dict[str, tuple[int, str]] = {}
+    ordered = sorted((pair for pairs in routed.values() for pair in pairs), key=lambda pair: pair[0].id)
+    for pair in ordered:
+        message, route = pair
+        number, provider = places.get(message.conversation_id, (0, route.provider))
+        place = (number if provider == route.provider else number + 1, route.provider)
+        places[message.conversation_id] = place
+        rounds.setdefault(place, []).append(pair)
+    return [(place[1], rounds[place]) for place in sorted(rounds)]
+
+
 def _is_late(message: ClaimedMessage, now: datetime) -> bool:
     return message.expire_time is not None and message.expire_time <= now
 
@@ -177,6 +204,29 @@ def outbound(message: ClaimedMessage, thread: MailThread | None = None) -> Outbo
 
 
 async def _send(provider: Provider, messages: Sequence[OutboundMessage]) -> list[Outcome]:
+    """Send one batch without those messages of which no request can be made: they are refused."""
+    refused: dict[str, Outcome] = {}
+    while True:
+        rest = [message for message in messages if message.id not in refused]
+        try:
+            outcomes = await _send_once(provider, rest) if rest else []
+        except UnbuildableError as error:
+            # Nothing has left: its neighbours may go without it.
+            _log.error(
+                "message_not_built", provider=provider.name, message_id=error.message_id, reason=str(error)
+            )
+            if error.message_id not in {message.id for message in rest}:
+                return [Unknown("provider_error", "a message of another call")] * len(messages)
+            refused[error.message_id] = Rejected("unbuildable", str(error))
+        else:
+            break
+    if not refused:
+        return outcomes
+    left = iter(outcomes)
+    return [refused[message.id] if message.id in refused else next(left) for message in messages]
+
+
+async def _send_once(provider: Provider, messages: Sequence[OutboundMessage]) -> list[Outcome]:
     """Send one batch; whatever goes wrong beyond the provider's own answers leaves it unknown."""
     unknown: Outcome
     try:
@@ -185,6 +235,8 @@ async def _send(provider: Provider, messages: Sequence[OutboundMessage]) -> list
                 outcomes = await provider.send(messages)
     except TimeoutError:
         unknown = Unknown("timeout", f"no answer within {provider.send_timeout:g} s")
+    except UnbuildableError:
+        raise
     except Exception as error:  # noqa: BLE001 - it may have raised after the request went out
         _log.exception("provider_raised", provider=provider.name)
         unknown = Unknown("provider_error", type(error).__name__)

@@ -8,6 +8,7 @@ from services.dispatch.admission import Admission, Gate
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import RETRY_LANES, Lanes, Work
+from services.dispatch.order import Order, Part
 from services.dispatch.ownership import Ownership
 from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
@@ -32,10 +33,12 @@ _log = get_logger(__name__)
 
 # Seconds between attempts to settle what was sent while the database is away.
 _SETTLE_RETRY = 0.5
+# Slots, as a multiple of those that may send, among which some wait for earlier messages to leave.
+_MOST_SLOTS = 2
 
 
 class Dispatcher:
-    """Works on up to `concurrency` batches at the same time."""
+    """Works on up to `concurrency` batches at the same time, and on as many that wait for those to leave."""
 
     def __init__(
         self,
@@ -72,12 +75,15 @@ class Dispatcher:
         self._slots: dict[asyncio.Task[None], bool] = {}
         self._renewer: asyncio.Task[None] | None = None
         self._taking = asyncio.Lock()
+        self._order = Order()
+        # Slots that wait for earlier messages to leave; others take work in their place.
+        self._waiting = 0
         self._closing = False
 
     def start(self) -> None:
         """Begin to work."""
-        for number in range(self._concurrency):
-            self._slots[asyncio.create_task(self._run(), name=f"dispatch-{number}")] = False
+        for _ in range(self._concurrency):
+            self._add_slot()
         self._renewer = asyncio.create_task(self._renew(), name="dispatch-renew")
 
     async def close(self, grace: float) -> None:
@@ -86,21 +92,28 @@ class Dispatcher:
         What is not finished by then is left to its lease: another dispatcher finds it UNKNOWN and asks.
         """
         self._closing = True
-        for slot, busy in self._slots.items():
+        for slot, busy in tuple(self._slots.items()):
             if not busy:
                 slot.cancel()
         if self._slots:
-            _, late = await asyncio.wait(self._slots, timeout=grace)
+            _, late = await asyncio.wait(tuple(self._slots), timeout=grace)
             for slot in late:
                 slot.cancel()
         if self._renewer is not None:
             self._renewer.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
 
+    def _add_slot(self) -> None:
+        self._slots[asyncio.create_task(self._run(), name=f"dispatch-{len(self._slots)}")] = False
+
     async def _run(self) -> None:
         slot = asyncio.current_task()
         assert slot is not None  # noqa: S101 - we are running in one
         while not self._closing:
+            if len(self._slots) - self._waiting > self._concurrency:
+                # It stood in for one that waited.
+                del self._slots[slot]
+                return
             async with Turn(self._taking) as turn:
                 work = await self._lanes.take()
                 self._slots[slot] = True
@@ -126,9 +139,11 @@ class Dispatcher:
         elif work[0].lane not in RETRY_LANES and self._gate.clear:
             await self._dispatch(work, owner, turn=turn)
         else:
-            turn.end()
-            for channel, items in _by_channel(work).items():
-                await self._dispatch_some(channel, items, owner)
+            channels = _by_channel(work)
+            if len(channels) > 1 or work[0].lane in RETRY_LANES:
+                turn.end()
+            for channel, items in channels.items():
+                await self._dispatch_some(channel, items, owner, turn)
 
     @contextlib.contextmanager
     def _holding(self, outbox_ids: Sequence[str], owner: int) -> Iterator[None]:
@@ -140,7 +155,7 @@ class Dispatcher:
             for outbox_id in outbox_ids:
                 self._held.pop(outbox_id, None)
 
-    async def _dispatch_some(self, channel: str, work: Sequence[Work], owner: int) -> None:
+    async def _dispatch_some(self, channel: str, work: Sequence[Work], owner: int, turn: Turn) -> None:
         """Dispatch as much of one channel's work as may be sent now, and put the rest off."""
         size = sum(len(item.envelope.message_ids) for item in work)
         with self._gate.admit(channel, size, retry=work[0].lane in RETRY_LANES) as admission:
@@ -154,7 +169,7 @@ class Dispatcher:
             if rest:
                 fitting += await self._put_off(channel, rest, admission.reason)
             if fitting:
-                await self._dispatch(fitting, owner, channel, admission)
+                await self._dispatch(fitting, owner, channel, admission, turn=turn)
 
     async def _put_off(self, channel: str, work: Sequence[Work], reason: str) -> list[Work]:
         """Put unclaimed envelopes off; return those that a dead dispatcher held, which cannot wait."""
@@ -177,7 +192,8 @@ class Dispatcher:
         owner: int,
         channel: str = "",
         admission: Admission | None = None,
-        turn: Turn | None = None,
+        *,
+        turn: Turn,
     ) -> None:
         """Claim, send and settle; with an admission, the messages of one channel that it allows."""
         outbox_ids = _outbox_ids(work)
@@ -191,7 +207,7 @@ class Dispatcher:
         owner: int,
         channel: str,
         admission: Admission | None,
-        turn: Turn | None,
+        turn: Turn,
     ) -> None:
         size = sum(len(item.envelope.message_ids) for item in work)
         limit = None if admission is None or admission.limit >= size else admission.limit
@@ -207,31 +223,31 @@ class Dispatcher:
                 republish_after=self._republish_after,
                 limit=limit,
             )
-        if turn is not None:
+        with self._order.enter(claimed) as parts:
             turn.end()
-        if admission is not None:
-            admission.claimed = len(claimed)
-        self._faults.reach("dispatch.after_claim")
-        # From here on the claim in PostgreSQL stands for the work; the broker has done its part.
-        await self._ack(work)
-        self._faults.reach("dispatch.after_ack")
-        abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
-        if abandoned:
-            await self._inquirer.adopt(abandoned, owner=owner, own=[message.id for message in claimed])
-        size = sum(len(item.envelope.message_ids) for item in work if item.envelope.outbox_id in taken)
-        # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
-        partly = limit is not None and len(claimed) >= limit
-        if len(claimed) < size and not partly:
-            await self._until_done(lambda: self._refuser.refuse(list(taken), owner=owner))
-        if claimed:
-            self._relay.announce(claim_announcement(event_outbox_id, claimed))
-            await self._until_done(lambda: self._refuser.note_overrides(claimed))
-        async with traced_batch(self._database, work, claimed):
-            all_sent = await self._send(claimed, () if partly else list(taken), owner, admission)
-        if partly and all_sent and admission is not None:
-            delay = self._gate.delay(channel, size - len(claimed), admission.reason)
-            metrics.DISPATCH_POSTPONED.labels(channel, admission.reason).inc(len(taken))
-            await self._until_done(lambda: self._keep(list(taken), claimed, owner, delay))
+            if admission is not None:
+                admission.claimed = len(claimed)
+            self._faults.reach("dispatch.after_claim")
+            # From here on the claim in PostgreSQL stands for the work; the broker has done its part.
+            await self._ack(work)
+            self._faults.reach("dispatch.after_ack")
+            abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
+            if abandoned:
+                await self._inquirer.adopt(abandoned, owner=owner, own=[message.id for message in claimed])
+            size = sum(len(item.envelope.message_ids) for item in work if item.envelope.outbox_id in taken)
+            # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
+            partly = limit is not None and len(claimed) >= limit
+            if len(claimed) < size and not partly:
+                await self._until_done(lambda: self._refuser.refuse(list(taken), owner=owner))
+            if claimed:
+                self._relay.announce(claim_announcement(event_outbox_id, claimed))
+                await self._until_done(lambda: self._refuser.note_overrides(claimed))
+            async with traced_batch(self._database, work, claimed):
+                all_sent = await self._send(parts, () if partly else list(taken), owner, admission)
+            if partly and all_sent and admission is not None:
+                delay = self._gate.delay(channel, size - len(claimed), admission.reason)
+                metrics.DISPATCH_POSTPONED.labels(channel, admission.reason).inc(len(taken))
+                await self._until_done(lambda: self._keep(list(taken), claimed, owner, delay))
 
     async def _keep(
         self, outbox_ids: Sequence[str], claimed: Sequence[ClaimedMessage], owner: int, delay: float
@@ -262,7 +278,7 @@ class Dispatcher:
 
     async def _send(
         self,
-        claimed: Sequence[ClaimedMessage],
+        parts: Sequence[Part],
         outbox_ids: Sequence[str],
         owner: int,
         admission: Admission | None,
@@ -271,6 +287,7 @@ class Dispatcher:
 
         Once our lock is lost, others take over what is not sent yet, so we must not send it: false then.
         """
+        claimed = [message for part in parts for message in part.messages]
         open_count = len(claimed)
         histories: dict[str, History] = {}
         threads: dict[str, MailThread] = {}
@@ -281,22 +298,52 @@ class Dispatcher:
 
         await self._until_done(look_back)
         self._faults.reach("dispatch.before_send")
-        async for messages, settlements in self._postman.send(
-            claimed,
-            may_send=lambda: self._ownership.holds(owner),
-            histories=histories,
-            threads=threads,
-            admission=admission,
-        ):
-            open_count -= len(settlements)
-            self._faults.reach("dispatch.after_send")
-            await self._settle(messages, settlements, () if open_count else outbox_ids, owner)
-            self._faults.reach("dispatch.after_settle")
+        for part in parts:
+            left = len(part.messages)
+            if await self._await_turn(part) and not self._gate.still_allows(
+                part.messages[0].channel, admission
+            ):
+                # What has left before it failed: it would fail too, at the cost of an attempt.
+                open_count -= left
+                self._order.leave(part)
+                withheld = self._postman.withhold(part.messages)
+                await self._settle(part.messages, withheld, () if open_count else outbox_ids, owner)
+                continue
+            async for messages, settlements in self._postman.send(
+                part.messages,
+                may_send=lambda: self._ownership.holds(owner),
+                histories=histories,
+                threads=threads,
+                admission=admission,
+            ):
+                left -= len(settlements)
+                open_count -= len(settlements)
+                if not left:
+                    self._order.leave(part)
+                self._faults.reach("dispatch.after_send")
+                await self._settle(messages, settlements, () if open_count else outbox_ids, owner)
+                self._faults.reach("dispatch.after_settle")
         if not claimed:
             await self._settle((), (), outbox_ids, owner)
         elif open_count:
             _log.warning("claim_abandoned", messages=open_count)
         return not open_count
+
+    async def _await_turn(self, part: Part) -> bool:
+        """Wait until earlier messages of the same conversations have left; another slot works meanwhile.
+
+        Returns whether there was anything to wait for.
+        """
+        if not part.must_wait:
+            return False
+        self._waiting += 1
+        if not self._closing and len(self._slots) < _MOST_SLOTS * self._concurrency:
+            self._add_slot()
+        try:
+            await part.wait()
+        finally:
+            self._waiting -= 1
+        return True
 
     async def _settle(
         self,

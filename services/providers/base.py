@@ -149,6 +149,14 @@ class MalformedWebhookError(Exception):
     """The request is signed, but its body cannot be understood. The text says why, without its content."""
 
 
+class UnbuildableError(Exception):
+    """No request can be made of a message. Nothing of the call that raises it has been sent."""
+
+    def __init__(self, message_id: str, reason: str) -> None:
+        super().__init__(reason)
+        self.message_id = message_id
+
+
 class Provider(ABC):
     """One way out, and the way its news come back in."""
 
@@ -167,7 +175,8 @@ class Provider(ABC):
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
         """Hand messages to the provider; outcomes come in the order of the messages.
 
-        Never raises for what the provider does; an exception counts as Unknown for the whole call.
+        Those between the same two addresses reach it one after the other: see in_order. Never raises for what
+        the provider does; an exception counts as Unknown for the whole call, but UnbuildableError.
         """
 
     async def lookup(self, messages: Sequence[OutboundMessage]) -> list[LookupResult]:

@@ -27,6 +27,7 @@ from services.providers.base import (
     WebhookRequest,
 )
 from services.providers.email_message import EmailParts, UnsendableError, email_parts
+from services.providers.in_order import send_in_order
 from services.providers.multipart_form import is_form
 from services.providers.retry_after import LONGEST, read_retry_after
 from services.providers.sendgrid_inbound import parse_inbound, verify_token
@@ -41,6 +42,8 @@ from services.providers.sendgrid_webhook import (
 _MAX_CONNECTIONS: Final = 64
 # A server that closes idle connections sooner would meet requests with a reset: their outcome is unknown.
 _KEEP_ALIVE: Final = 15.0
+# Seconds of a batch that are left for the messages under way when no more are begun.
+_MARGIN: Final = 5.0
 _MAX_ANSWER_BYTES: Final = 16_384
 _MAX_TEXT: Final = 500
 _MAX_ID: Final = 255
@@ -79,7 +82,7 @@ class SendGridConfig:
 
 
 class SendGridProvider(Provider):
-    """Sends each message by a request of its own, those of a batch at the same time.
+    """Sends each message by a request of its own, those of different conversations at the same time.
 
     Raises ValueError when the configured public key is none.
     """
@@ -87,6 +90,7 @@ class SendGridProvider(Provider):
     name = "sendgrid"
     channels = frozenset({"email"})
     batch_size = 20
+    send_timeout = 60.0
 
     def __init__(self, config: SendGridConfig) -> None:
         self._config = config
@@ -116,7 +120,11 @@ class SendGridProvider(Provider):
         """Hand messages to SendGrid."""
         if self._session is None:
             raise RuntimeError("the provider has not been started")
-        return await asyncio.gather(*(self._send_one(self._session, message) for message in messages))
+        session = self._session
+        last_start = time.monotonic() + self.send_timeout - self._config.timeout - _MARGIN
+        return await send_in_order(
+            self.name, messages, _build, lambda _, body: self._send_one(session, body, last_start)
+        )
 
     def verify(self, request: WebhookRequest) -> bool:
         """Tell whether SendGrid made this request.
@@ -132,11 +140,9 @@ class SendGridProvider(Provider):
         """Return the receipts or the e-mail of a verified request, or raise MalformedWebhookError."""
         return parse_inbound(request) if is_form(request) else parse_events(request.body)
 
-    async def _send_one(self, session: aiohttp.ClientSession, message: OutboundMessage) -> Outcome:
-        try:
-            body = orjson.dumps(mail_of(message, email_parts(message)))
-        except UnsendableError as error:
-            return Rejected(error.code, str(error))
+    async def _send_one(self, session: aiohttp.ClientSession, body: bytes, last_start: float) -> Outcome:
+        if time.monotonic() > last_start:
+            return Retryable("busy", "those before it took too long")
         # Set once bytes of the request may be on their way: from then on nobody knows without an answer.
         departed = asyncio.Event()
         try:
@@ -153,6 +159,13 @@ class SendGridProvider(Provider):
             if departed.is_set():
                 return Unknown(name, f"{type(error).__name__} after the request went out")
             return Retryable(name, f"{type(error).__name__} before the request went out")
+
+
+def _build(message: OutboundMessage) -> bytes | Rejected:
+    try:
+        return orjson.dumps(mail_of(message, email_parts(message)))
+    except UnsendableError as error:
+        return Rejected(error.code, str(error))
 
 
 def has_credentials(settings: Settings) -> bool:

@@ -23,6 +23,7 @@ from services.providers.base import (
     WebhookRequest,
 )
 from services.providers.email_message import EmailParts, UnsendableError, build_email, email_parts
+from services.providers.in_order import send_in_order
 from services.providers.smtp_config import SmtpConfig, parse_smtp_url
 from services.providers.smtp_pool import Connection, SmtpPool
 
@@ -70,7 +71,9 @@ class SmtpProvider(Provider):
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
         """Hand messages to the server; those it is too slow for are not begun, and retried."""
         last_start = time.monotonic() + self.send_timeout - self._config.message_timeout - _MARGIN
-        return await asyncio.gather(*(self._send_one(message, last_start) for message in messages))
+        return await send_in_order(
+            self.name, messages, _build, lambda _, mail: self._send_one(*mail, last_start)
+        )
 
     def verify(self, request: WebhookRequest) -> bool:
         """Refuse: SMTP has no webhooks."""
@@ -82,12 +85,7 @@ class SmtpProvider(Provider):
         _ = request
         raise MalformedWebhookError("smtp has no webhooks")
 
-    async def _send_one(self, message: OutboundMessage, last_start: float) -> Outcome:
-        try:
-            parts = email_parts(message)
-            content = build_email(parts, now=datetime.now(UTC))
-        except UnsendableError as error:
-            return Rejected(error.code, str(error))
+    async def _send_one(self, parts: EmailParts, content: bytes, last_start: float) -> Outcome:
         async with self._slots:
             if time.monotonic() > last_start:
                 return Retryable("busy", "the server is too slow for as many messages at once")
@@ -97,6 +95,14 @@ class SmtpProvider(Provider):
                     return await transaction.run()
             except TimeoutError:
                 return transaction.cut_short()
+
+
+def _build(message: OutboundMessage) -> tuple[EmailParts, bytes] | Rejected:
+    try:
+        parts = email_parts(message)
+        return parts, build_email(parts, now=datetime.now(UTC))
+    except UnsendableError as error:
+        return Rejected(error.code, str(error))
 
 
 def from_settings(settings: Settings) -> Provider:

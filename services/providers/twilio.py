@@ -31,6 +31,7 @@ from services.providers.base import (
     WebhookContent,
     WebhookRequest,
 )
+from services.providers.in_order import send_in_order
 from services.providers.retry_after import read_retry_after
 from services.providers.twilio_errors import outcome_of
 from services.providers.twilio_lookup import MAX_PAGES, PAGE_SIZE, Search, read_page
@@ -123,7 +124,13 @@ class TwilioProvider(Provider):
 
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
         """Create each message at Twilio; what was not answered is Unknown unless it never left."""
-        return list(await asyncio.gather(*map(self._send, messages)))
+        last_start = asyncio.get_running_loop().time() + self._config.timeout
+        return await send_in_order(
+            self.name,
+            messages,
+            self._build,
+            lambda message, fields: self._send(message, fields, last_start),
+        )
 
     async def lookup(self, messages: Sequence[OutboundMessage]) -> list[LookupResult]:
         """Look for messages in Twilio's list of what went from their sender to their recipient."""
@@ -156,18 +163,23 @@ class TwilioProvider(Provider):
             fields["StatusCallback"] = f"{self._callback}?{query}"
         return fields
 
-    async def _send(self, message: OutboundMessage) -> Outcome:
+    def _build(self, message: OutboundMessage) -> dict[str, Any] | Rejected:
         if any(not item.get("url") for item in message.attachments):
             return Rejected("media_without_url", "Twilio takes media by URL only")
+        return self.create_fields(message)
+
+    async def _send(self, message: OutboundMessage, fields: dict[str, Any], last_start: float) -> Outcome:
         trip = _Trip()
         _trip.set(trip)
+        if asyncio.get_running_loop().time() >= last_start:
+            return Retryable("busy", "those before it took too long")
         try:
-            async with asyncio.timeout(self._config.timeout):
+            async with asyncio.timeout_at(last_start):
                 await self._slots.acquire()
         except TimeoutError:
             return Retryable("busy", "no request could be made in time")
         try:
-            outcome = await self._create(message)
+            outcome = await self._create(fields)
         except Exception as error:  # noqa: BLE001 - whatever it was, what matters is whether it left
             reason = "timeout" if isinstance(error, TimeoutError) else "connection_failed"
             return (Unknown if trip.connected else Retryable)(reason, type(error).__name__)
@@ -177,8 +189,8 @@ class TwilioProvider(Provider):
             self._remember(outcome.provider_message_id, message.id)
         return outcome
 
-    async def _create(self, message: OutboundMessage) -> Outcome:
-        answer = await self._request("POST", self._messages_uri, data=self.create_fields(message))
+    async def _create(self, fields: dict[str, Any]) -> Outcome:
+        answer = await self._request("POST", self._messages_uri, data=fields)
         return outcome_of(
             answer.status_code, answer.text, read_retry_after(answer.headers.get("Retry-After"))
         )

@@ -46,7 +46,7 @@ async def test_the_work_of_the_living_is_left_to_them(house: House, provider: Sc
     for _ in range(2):
         await house.dispatch()
     first, second = house.dispatchers
-    ids = [*await house.send("a"), *await house.send("b"), *await house.send("c")]
+    ids = [(await house.send(body, recipient=f"+1555987100{n}"))[0] for n, body in enumerate("abc")]
     await house.until("sending", *ids)
     owners = dict(
         await house.book.rows(

@@ -197,7 +197,7 @@ async def test_a_connection_lost_before_the_content_is_safe_to_repeat(
 async def test_connections_are_used_again_and_bounded(start: Start) -> None:
     provider, server = await start(connections=3)
     for _ in range(3):
-        outcomes = await provider.send([email() for _ in range(20)])
+        outcomes = await provider.send([email(recipient=f"{n}@example.org") for n in range(20)])
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
     assert len(server.mails) == 60
     assert len(server.connections) == 3

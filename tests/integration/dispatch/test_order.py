@@ -1,0 +1,131 @@
+"""Messages of one conversation reach the provider in the order they were accepted."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.providers.base import Accepted, OutboundMessage, Outcome, Rejected, Retryable, UnbuildableError
+
+from .house import House
+from .scripted import ScriptedProvider
+
+pytestmark = pytest.mark.integration
+
+_CONTACTS = [f"+1555987100{number}" for number in range(3)]
+
+
+class Wobbly(ScriptedProvider):
+    """Takes small batches, every second one of them more slowly than the others."""
+
+    batch_size = 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.under_way = 0
+        self.most_under_way = 0
+
+    async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
+        self.calls += 1
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await self.gate.wait()
+        await asyncio.sleep(0.02 if self.calls % 2 else 0.001)
+        self.sent += messages
+        self.under_way -= 1
+        return [
+            Rejected("unfit") if message.body == "refused" else Accepted(f"P-{message.id}")
+            for message in messages
+        ]
+
+
+class TestOrder:
+    @pytest.fixture
+    async def provider(self) -> Wobbly:
+        return Wobbly()
+
+    @pytest.mark.parametrize("rates", ["", "scripted=100000"])
+    async def test_batches_under_way_at_once_keep_it(
+        self, house: House, provider: Wobbly, rates: str
+    ) -> None:
+        running = await house.dispatch(dispatch_concurrency=4, dispatch_batch_size=20, provider_rates=rates)
+        ids: dict[str, list[str]] = {contact: [] for contact in _CONTACTS}
+        alone = []
+        for number in range(30):
+            for contact in _CONTACTS:
+                ids[contact] += await house.send(*["in a row"] * 3, recipient=contact)
+            # With company, so that several batches do go out at once.
+            alone += await house.send("alone", recipient=f"+15559872{number:03d}")
+        await house.until("sent", *alone, *(one for many in ids.values() for one in many))
+        for contact, expected in ids.items():
+            assert [message.id for message in provider.sent if message.recipient == contact] == expected
+        assert provider.most_under_way > 1
+        assert not running.dispatcher._order._last
+        await house.until_outbox_is_empty()
+
+    async def test_a_conversation_that_hangs_leaves_slots_for_others(
+        self, house: House, provider: Wobbly
+    ) -> None:
+        running = await house.dispatch(dispatch_concurrency=2, dispatch_batch_size=1)
+        provider.gate.clear()
+        ids = []
+        for number in range(3):
+            ids += await house.send(f"{number}", recipient=_CONTACTS[0])
+        await house.until("sending", *ids)
+        # One hangs, two wait for it, and there is a slot left.
+        (other,) = await house.send("other", recipient=_CONTACTS[1])
+        await house.until("sending", other)
+        assert provider.under_way <= 2
+        provider.gate.set()
+        await house.until("sent", *ids, other)
+        assert [message.body for message in provider.sent if message.recipient == _CONTACTS[0]] == list("012")
+        # Those that stood in go again with the next work they get.
+        for number in range(4):
+            await house.until("sent", *await house.send(f"{number}", recipient=_CONTACTS[2]))
+        assert len(running.dispatcher._slots) <= 4
+
+
+class TestFailing:
+    async def test_what_waited_for_a_failure_that_opened_the_breaker_costs_no_attempt(
+        self, house: House, provider: ScriptedProvider
+    ) -> None:
+        await house.dispatch(breaker_failures=1, breaker_cool_down=600.0, dispatch_batch_size=1)
+        provider.scripts = {"first": [Retryable("503")]}
+        provider.gate.clear()
+        (first,) = await house.send("first")
+        (second,) = await house.send("second")
+        await house.until("sending", first, second)
+        provider.gate.set()
+        await house.until("pending", first, second)
+        assert provider.bodies == ["first"]
+        assert not await house.book.rows("SELECT FROM dispatch_attempts WHERE message_id = %s", second)
+
+
+class Picky(ScriptedProvider):
+    """Can make no request of one message, and says so before anything is sent."""
+
+    async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
+        for message in messages:
+            if message.body == "poison":
+                raise UnbuildableError(message.id, "KeyError")
+        return await super().send(messages)
+
+
+class TestPoison:
+    @pytest.fixture
+    async def provider(self) -> Picky:
+        return Picky()
+
+    async def test_a_message_that_cannot_be_built_leaves_its_neighbours_alone(
+        self, house: House, provider: Picky
+    ) -> None:
+        first, poison, last = await house.send("first", "poison", "last")
+        await house.dispatch()
+        await house.until("sent", first, last)
+        await house.until("failed", poison)
+        assert provider.bodies == ["first", "last"]
+        assert await house.book.rows("SELECT message_id::text, reason, error_code FROM dead_letters") == [
+            (poison, "rejected", "unbuildable")
+        ]
+        assert await house.book.story(poison) == ["accepted", "sending", "failed"]
