@@ -51,6 +51,8 @@ _wire_log = logging.getLogger(f"{__name__}.wire")
 
 # Accepted messages a process remembers, so that an inquiry does not take one for its identical twin.
 _MEMORY: Final = 100_000
+# Seconds an attempt may have waited for its turn before its request: the batches before it take theirs.
+_WAIT: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ class TwilioProvider(Provider):
     async def _look_up(self, message: OutboundMessage, *, unique: bool) -> LookupResult:
         if message.id in self._sid_of:
             return Found(self._sid_of[message.id])
-        search = Search.of(message, longest=self.send_timeout)
+        search = Search.of(message, longest=_WAIT + self.send_timeout)
         if search is None or not unique:
             return CannotTell()
         async with self._slots:
