@@ -7,7 +7,6 @@ import grpc
 import pytest
 
 from posthouse.v1 import message_service_pb2 as pb
-from services.dispatch import lanes
 from services.kit.config import Settings
 from services.kit.status import RemoteError, from_rpc_error
 from services.providers import registry
@@ -25,7 +24,6 @@ async def provider() -> ScriptedProvider:
 async def house(
     settings: Settings, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[House]:
-    monkeypatch.setattr(lanes, "_FETCH_WAIT", 0.5)
     monkeypatch.setattr(registry, "FACTORIES", {"scripted": lambda _: provider})
     own = settings.model_copy(
         update={
