@@ -71,6 +71,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             "dispatch": serving(dispatch, "posthouse.v1.DispatchService", own),
         },
         _report,
+        reported={
+            "nats": serving(message, "nats", own),
+            "outbox": serving(message, "outbox", own),
+            "providers": serving(dispatch, "providers", own),
+            "monitor": serving(conversation, "monitor", own),
+        },
     )
     coalescer = Coalescer(
         lambda request, metadata: call_with(backends.message.SendMessages, request, metadata),

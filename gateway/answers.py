@@ -373,6 +373,8 @@ class Health(_Shape):
     status: Literal["ok", "degraded"]
     version: str
     dependencies: dict[str, bool]
+    # What the services need besides; it decides nothing here.
+    reported: dict[str, bool]
 
 
 class Ready(_Shape):
@@ -380,3 +382,5 @@ class Ready(_Shape):
 
     ready: bool
     dependencies: dict[str, bool]
+    # What the services need besides; it decides nothing here.
+    reported: dict[str, bool]

@@ -41,13 +41,23 @@ class HealthRoutes:
         """Return the version and which services answer."""
         states = self._monitor.states
         status = "ok" if all(states.values()) else "degraded"
-        return render.answer({"status": status, "version": self._version, "dependencies": states})
+        return render.answer(
+            {
+                "status": status,
+                "version": self._version,
+                "dependencies": states,
+                "reported": self._monitor.reported,
+            }
+        )
 
     async def ready(self) -> Response:
         """Return 200 while sends can be taken: MessageService answers and the gateway is not stopping."""
         states = self._monitor.states
         ready = states[REQUIRED] and not self._draining.is_set()
-        return render.answer({"ready": ready, "dependencies": states}, 200 if ready else 503)
+        return render.answer(
+            {"ready": ready, "dependencies": states, "reported": self._monitor.reported},
+            200 if ready else 503,
+        )
 
     async def metrics(self) -> Response:
         """Return the metrics of this process."""

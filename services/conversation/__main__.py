@@ -6,7 +6,7 @@ from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation.activity import watch_activity
 from services.conversation.feed import EventFeed
 from services.conversation.indexer import SearchIndexer
-from services.conversation.learning import learning
+from services.conversation.learning import RegisterHealth, learning
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watching import Watchers, WatchLimits
 from services.kit.authentication import Authenticator
@@ -49,7 +49,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     servicer = ConversationServicer(database, watchers, phone_region=settings.phone_region)
     pb_grpc.add_ConversationServiceServicer_to_server(servicer, server.server)
-    monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
+    register = RegisterHealth()
+    monitor = HealthMonitor(
+        {"postgresql": database.ping},
+        server.set_serving,
+        reported={"nats": bus.answers, "monitor": register.answers},
+        on_report=server.report,
+    )
     await database.start()
     await bus.start()
     await server.start()
@@ -62,7 +68,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         indexer = SearchIndexer(database, share=settings.search_share)
         tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
     try:
-        async with learning(settings, database, bus):
+        async with learning(settings, database, bus, register):
             await stop.wait()
     finally:
         await cancel_all(tasks)

@@ -9,7 +9,7 @@ from services.conversation.listening import Listener
 from services.conversation.monitor import MonitorClient
 from services.conversation.shared_feed import SharedFeed
 from services.conversation.tenants import AskingPolicy, TenantLinker
-from services.kit.breaker import Breaker, BreakerPolicy
+from services.kit.breaker import CLOSED, Breaker, BreakerPolicy
 from services.kit.bus import Bus
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings
@@ -23,8 +23,26 @@ _log = get_logger(__name__)
 _REQUESTS = 4
 
 
+class RegisterHealth:
+    """Whether the register of tenants answers, as its breaker has found out; true where none is asked."""
+
+    def __init__(self) -> None:
+        self._state = CLOSED
+
+    def note(self, state: str) -> None:
+        """Take note of the breaker's new state."""
+        self._state = state
+        _log.warning("monitor_breaker", state=state)
+
+    async def answers(self) -> bool:
+        """Tell whether it answers; never waits."""
+        return self._state == CLOSED
+
+
 @contextlib.asynccontextmanager
-async def learning(settings: Settings, database: Database, bus: Bus) -> AsyncIterator[None]:
+async def learning(
+    settings: Settings, database: Database, bus: Bus, register: RegisterHealth
+) -> AsyncIterator[None]:
     """Learn while the context is open. Several processes share the work."""
     listener = Listener(database)
     received = f"{EVENT_SUBJECT}.received"
@@ -40,7 +58,7 @@ async def learning(settings: Settings, database: Database, bus: Bus) -> AsyncIte
             linker = TenantLinker(
                 database,
                 monitor,
-                _breaker(settings),
+                _breaker(settings, register),
                 AskingPolicy(
                     reconcile_interval=settings.monitor_reconcile_interval,
                     pause=min(5.0, settings.monitor_reconcile_interval),
@@ -64,13 +82,11 @@ async def learning(settings: Settings, database: Database, bus: Bus) -> AsyncIte
             await cancel_all(tasks)
 
 
-def _breaker(settings: Settings) -> Breaker:
+def _breaker(settings: Settings, register: RegisterHealth) -> Breaker:
     policy = BreakerPolicy(
         consecutive_failures=settings.breaker_failures,
         failure_rate=settings.breaker_failure_rate,
         cool_down=settings.breaker_cool_down,
         probes=settings.breaker_probes,
     )
-    return Breaker(
-        policy, clock=time.monotonic, on_change=lambda state: _log.warning("monitor_breaker", state=state)
-    )
+    return Breaker(policy, clock=time.monotonic, on_change=register.note)

@@ -113,11 +113,19 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         server.server,
     )
 
-    async def bus_answers() -> bool:
-        return bus.connected
+    async def providers_answer() -> bool:
+        return gate.breakers.all_closed
 
     backlog = Backlog(database, republish_after=settings.outbox_republish_after)
-    monitor = HealthMonitor({"postgresql": database.ping, "nats": bus_answers}, server.set_serving)
+    monitor = HealthMonitor(
+        {"postgresql": database.ping, "nats": bus.answers},
+        server.set_serving,
+        reported={
+            "outbox": lambda: backlog.moves(settings.outbox_max_age),
+            "providers": providers_answer,
+        },
+        on_report=server.report,
+    )
 
     await database.start()
     for provider in providers.values():

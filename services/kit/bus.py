@@ -122,6 +122,10 @@ class Bus:
         """Tell whether the connection stands and the streams exist."""
         return self._client.is_connected and self._ready.is_set()
 
+    async def answers(self) -> bool:
+        """Tell the same to a health check."""
+        return self.connected
+
     async def wait_ready(self) -> None:
         """Wait until the connection stands and the streams exist."""
         await self._ready.wait()

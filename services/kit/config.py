@@ -292,6 +292,12 @@ class Settings(BaseSettings):
         description="Seconds after which committed work that nobody has claimed is published again.",
     )
 
+    outbox_max_age: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that committed work may wait before health says that the outbox does not move.",
+    )
+
     fault_points: str = Field(
         default="",
         description="Places where the process kills itself, for tests of recovery: `message.after_commit@3`.",

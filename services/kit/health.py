@@ -12,21 +12,31 @@ Check = Callable[[], Awaitable[bool]]
 
 
 class HealthMonitor:
-    """Runs every check about once a second; `healthy` is true while all required ones pass."""
+    """Runs every check about once a second; `healthy` is true while all required ones pass.
+
+    `reported` ones are told and decide nothing. `on_report` hears of each check that has changed.
+    """
 
     def __init__(
         self,
         required: Mapping[str, Check],
         on_change: Callable[[bool], Awaitable[None]],
         *,
+        reported: Mapping[str, Check] | None = None,
+        on_report: Callable[[str, bool], Awaitable[None]] | None = None,
         interval: float = 1.0,
         timeout: float = 2.0,
     ) -> None:
-        self._required = dict(required)
+        self._required = frozenset(required)
+        self._checks = {**required, **(reported or {})}
+        self._on_report = on_report
+        # What was last seen of each, once it was looked at.
+        self._told: dict[str, bool] = {}
         self._on_change = on_change
         self._interval = interval
         self._timeout = timeout
-        self.states: dict[str, bool] = dict.fromkeys(self._required, False)
+        self.states: dict[str, bool] = dict.fromkeys(required, False)
+        self.reported: dict[str, bool] = dict.fromkeys(reported or (), False)
         self.healthy = False
         # Checks that were late and have not noticed yet that they were cancelled.
         self._late: dict[str, asyncio.Future[bool]] = {}
@@ -39,14 +49,19 @@ class HealthMonitor:
 
     async def check(self) -> bool:
         """Run every check once and report a change."""
-        names = list(self._required)
+        names = list(self._checks)
         results = await asyncio.gather(*(self._passes(name) for name in names))
         for name, passed in zip(names, results, strict=True):
             metrics.DEPENDENCY_UP.labels(name).set(passed)
-            if passed != self.states[name]:
+            if passed != self._told.get(name, False):
                 _log.log(20 if passed else 30, "dependency_changed", dependency=name, answers=passed)
-        self.states = dict(zip(names, results, strict=True))
-        healthy = all(results)
+            if passed != self._told.get(name) and self._on_report is not None:
+                await self._on_report(name, passed)
+            self._told[name] = passed
+        found = dict(zip(names, results, strict=True))
+        self.states = {name: passed for name, passed in found.items() if name in self._required}
+        self.reported = {name: passed for name, passed in found.items() if name not in self._required}
+        healthy = all(self.states.values())
         if healthy != self.healthy:
             self.healthy = healthy
             await self._on_change(healthy)
@@ -57,7 +72,7 @@ class HealthMonitor:
         late = self._late.get(name)
         if late is not None and not late.done():
             return False
-        check = asyncio.ensure_future(self._required[name]())
+        check = asyncio.ensure_future(self._checks[name]())
         try:
             done, _ = await asyncio.wait((check,), timeout=self._timeout)
         except asyncio.CancelledError:

@@ -29,6 +29,9 @@ _log = get_logger(__name__)
 
 _Handler = Callable[[Any, Any], Any]
 
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
 # Seconds that answers on their way and open streams get once no unary call is under way.
 _STREAM_GRACE = 0.5
 
@@ -206,11 +209,13 @@ class RpcServer:
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether the service's dependencies answer."""
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = _SERVING if serving else _NOT_SERVING
         for service in (*self._services, ""):
             await self._health.set(service, status)
+
+    async def report(self, dependency: str, answers: bool) -> None:
+        """Tell health checks that ask for a dependency by its name whether it answers."""
+        await self._health.set(dependency, _SERVING if answers else _NOT_SERVING)
 
     async def stop(self) -> None:
         """Refuse new calls, let those in flight finish within the grace, then stop."""

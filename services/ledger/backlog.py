@@ -69,6 +69,10 @@ class Backlog:
         self._interval = interval
         self.age = 0.0
 
+    async def moves(self, max_age: float) -> bool:
+        """Tell whether nothing has waited for longer than this; never waits."""
+        return self.age <= max_age
+
     async def run(self) -> None:
         """Measure until cancelled; PostgreSQL may come and go."""
         while True:

@@ -112,7 +112,16 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         AuthServicer(ApiKeyKeeper(database, pepper)), server.server
     )
     backlog = Backlog(database, republish_after=settings.outbox_republish_after)
-    monitor = HealthMonitor({"postgresql": database.ping}, server.set_serving)
+    monitor = HealthMonitor(
+        {"postgresql": database.ping},
+        server.set_serving,
+        # Sends are taken without them: see docs/decisions/0008-intake-without-nats.md.
+        reported={
+            "nats": bus.answers,
+            "outbox": lambda: backlog.moves(settings.outbox_max_age),
+        },
+        on_report=server.report,
+    )
 
     await database.start()
     await bus.start()

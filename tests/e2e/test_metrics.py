@@ -9,6 +9,7 @@ import httpx2
 import promql_parser
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.stack import E2eStack, eventually
 
@@ -138,3 +139,16 @@ def test_prometheus_scrapes_the_ports_of_the_processes() -> None:
         "dispatch": ["dispatch:50056"],
     }
     assert config["rule_files"] == ["alerts.yml"]
+
+
+def test_readiness_reports_what_the_services_need(stack: E2eStack) -> None:
+    expected = {"nats": True, "outbox": True, "providers": True, "monitor": True}
+    eventually(
+        lambda: stack.http.get("/ready").json()["reported"] == expected,
+        what=f"all that is reported answers\n{stack.http.get('/ready').text}",
+    )
+    assert stack.http.get("/health").json()["reported"].keys() == expected.keys()
+    with stack.channel() as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(service="nats"), timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -29,6 +29,7 @@ async def test_health_says_what_the_last_check_saw(gateway: Gateway) -> None:
         "status": "ok",
         "version": "1.2.3",
         "dependencies": {"message": True, "conversation": True, "dispatch": True},
+        "reported": {},
     }
     assert (await gateway.client.get("/ready")).status_code == 200
 
