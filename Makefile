@@ -118,6 +118,13 @@ gen: $(READY) ## Generate gen/ from protos/
 	rm -rf gen && mkdir gen
 	$(call generate,gen)
 
+TYPESCRIPT := clients/typescript
+
+.PHONY: typescript
+typescript: ## Build the TypeScript client from a running server: make typescript ARGS=http://127.0.0.1:8000
+	cd $(TYPESCRIPT) && npm ci --no-audit --no-fund
+	cd $(TYPESCRIPT) && POSTHOUSE_URL=$(or $(ARGS),http://127.0.0.1:8000) npm run generate && npm run build
+
 .PHONY: migrate
 migrate: $(READY) ## Bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/posthouse migrate $(ARGS)

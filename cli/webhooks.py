@@ -199,7 +199,7 @@ async def _opened(settings: Settings) -> "AsyncIterator[tuple[Database, Replayer
     # Nothing is published from here: the sweepers of the running processes do that.
     relay = Relay(
         database,
-        Bus(BusConfig(settings.nats_url.split(","), "posthouse-webhooks")),
+        Bus(BusConfig(settings.nats_url.split(","), "posthouse-webhooks", settings.nats_replicas)),
         republish_after=settings.outbox_republish_after,
     )
     committer = GroupCommitter(

@@ -35,7 +35,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         name="conversation",
         replica=settings.database_replica_url,
     )
-    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-conversation"))
+    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-conversation", settings.nats_replicas))
     feed = EventFeed(bus, database, ring=settings.watch_buffer, backlog=settings.watch_backlog)
     watchers = Watchers(feed, WatchLimits(settings.watch_streams, settings.watch_heartbeat))
     limiter = RateLimiter.build(settings)

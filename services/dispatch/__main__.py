@@ -57,7 +57,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         timeout=settings.database_timeout,
         name="dispatch",
     )
-    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-dispatch"))
+    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-dispatch", settings.nats_replicas))
     relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
     providers = build_providers(settings, [name for route in settings.routing.values() for name in route])
     check_routing(settings.routing, providers)

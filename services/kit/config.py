@@ -91,6 +91,12 @@ class Settings(BaseSettings):
         validation_alias=_world("NATS_URL"),
         description="NATS server, or several separated by commas, with JetStream on.",
     )
+    nats_replicas: int = Field(
+        default=1,
+        ge=1,
+        le=5,
+        description="Servers of a NATS cluster that keep each stream: 1, 3 or 5.",
+    )
     data_dir: Path = Field(default=Path(".posthouse"), description="Folder of the embedded stack's data.")
 
     host: str = Field(default="127.0.0.1", description="Address every server binds to.")

@@ -49,7 +49,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         timeout=settings.database_timeout,
         name="message",
     )
-    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-message"))
+    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-message", settings.nats_replicas))
     faults = FaultPoints(settings.fault_points)
     relay = Relay(database, bus, republish_after=settings.outbox_republish_after, faults=faults)
     committer = GroupCommitter(

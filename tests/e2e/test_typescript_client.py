@@ -1,0 +1,58 @@
+"""The TypeScript client: generated from the running stack's document, type-checked, built, and used."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import E2eStack
+
+_CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine"),
+    pytest.mark.skipif(
+        not (_CLIENT / "node_modules").is_dir(),
+        reason="its packages are missing: npm ci in clients/typescript",
+    ),
+]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The client in a folder of its own, with the packages of the repository's."""
+    folder = tmp_path / "typescript"
+    shutil.copytree(_CLIENT, folder, ignore=shutil.ignore_patterns("node_modules", "dist", "schema.ts"))
+    (folder / "node_modules").symlink_to(_CLIENT / "node_modules")
+    return folder
+
+
+def _run(folder: Path, *command: str, url: str) -> str:
+    result = subprocess.run(  # noqa: S603 - our own
+        command,
+        check=False, capture_output=True, text=True, cwd=folder,
+        env={**os.environ, "POSTHOUSE_URL": url},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_it_is_generated_checked_built_and_used(stack: E2eStack, copy: Path) -> None:
+    npm = shutil.which("npm")
+    node = shutil.which("node")
+    assert npm is not None
+    assert node is not None
+    _run(copy, npm, "run", "generate", url=stack.url)
+    _run(copy, npm, "run", "build", url=stack.url)
+    example = ["dist/examples/send.js", stack.url, "+15551234567", "+15559870201", "Hello"]
+    lines = _run(copy, node, *example, url=stack.url).splitlines()
+    assert {"accepted", "sending", "sent", "delivered"} <= {line.split()[0] for line in lines}
+    assert "delivered by simulator" in lines
+    assert lines[-3:] == ["202 400", "400 INVALID_FIELD: to", "1 conversation"]
+    wrong = (copy / "examples" / "send.ts").read_text().replace('body: "One"', 'text: "One"')
+    (copy / "examples" / "send.ts").write_text(wrong)
+    with pytest.raises(AssertionError, match="'text' does not exist"):
+        _run(copy, npm, "run", "build", url=stack.url)
