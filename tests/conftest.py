@@ -1,5 +1,6 @@
 """Fixtures of all tests: real servers, a database each, settings that point there."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 import pytest_socket
+import pytest_timeout
 
 from services.kit.config import Settings
 from tests.servers import NatsForTests, PostgresForTests, free_ports, running_nats, running_postgres
@@ -26,8 +28,38 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Shares(config, log)
 
 
-def pytest_runtest_setup() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     pytest_socket.socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+    with _timed(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _timed(item):
+        yield
+
+
+@contextlib.contextmanager
+def _timed(item: pytest.Item) -> Iterator[None]:
+    """Bound a phase by itself, as `timeout_func_only` does with the test proper.
+
+    A timer over all phases can strike between two of them, where nothing takes it for the failure of a test:
+    it ended the whole process, and with it the run ("assert not crashitem").
+    """
+    seconds = (
+        float(item.config.getini("timeout") or 0) if item.config.pluginmanager.hasplugin("timeout") else 0
+    )
+    if not seconds:
+        yield
+        return
+    settings = pytest_timeout.Settings(seconds, "signal", func_only=True, disable_debugger_detection=False)
+    item.config.hook.pytest_timeout_set_timer(item=item, settings=settings)
+    try:
+        yield
+    finally:
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
 
 
 @pytest.fixture(autouse=True)

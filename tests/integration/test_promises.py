@@ -41,7 +41,7 @@ class Promises(RuleBasedStateMachine):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.database = Database(url, pool_size=8, timeout=10, name="promises")
+        self.database = Database(url, pool_size=8, timeout=60, name="promises")
         self.book = Book(self.database)
         # What the caller knows: the payload first used with a key, and the id it was answered with.
         self.asked: dict[int, str] = {}

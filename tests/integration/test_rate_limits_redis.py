@@ -74,7 +74,7 @@ class RedisForTests:
     def freeze(self) -> None:
         """Let it keep its connections and answer nothing for a while."""
         with self.client() as client:
-            client.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+            client.execute_command("CLIENT", "PAUSE", "600000", "ALL")
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, decode_responses=True)
@@ -96,17 +96,23 @@ def server() -> Iterator[RedisForTests]:
 
 @pytest.fixture
 async def limiter(server: RedisForTests) -> AsyncIterator[RateLimiter]:
+    # So long that no machine is too slow for it.
+    made = limiter_of(server, period=600)
+    yield made
+    await made.close()
+
+
+def limiter_of(server: RedisForTests, *, period: int) -> RateLimiter:
     limiter = RateLimiter.build(
-        Settings.model_validate({"rate_limit_storage": server.url, "rate_limit_period": 2})
+        Settings.model_validate({"rate_limit_storage": server.url, "rate_limit_period": period})
     )
     assert limiter is not None
-    yield limiter
-    await limiter.close()
+    return limiter
 
 
 async def _hits(url: str, hits: int) -> int:
-    windows = RedisWindows(url, 60)
-    limiter = RateLimiter(windows, 60)
+    windows = RedisWindows(url, 600)
+    limiter = RateLimiter(windows, 600)
     gate = asyncio.Semaphore(5)
 
     async def hit(amount: int) -> int:
@@ -137,28 +143,36 @@ def test_several_processes_together_admit_exactly_the_limit(server: RedisForTest
 
 
 async def test_two_limiters_share_their_counts(server: RedisForTests, limiter: RateLimiter) -> None:
-    other = RateLimiter(RedisWindows(server.url, 2), 2)
+    other = RateLimiter(RedisWindows(server.url, 600), 600)
     assert (await limiter.take([QUOTA], 300))[0] == 300
     had, verdict = await other.take([QUOTA], 300)
     assert (had, verdict.allowed, verdict.remaining) == (200, False, 0)
     await other.close()
 
 
-async def test_the_window_slides_and_the_wait_is_right(limiter: RateLimiter) -> None:
+async def test_a_full_window_says_how_long_it_stays_so(limiter: RateLimiter) -> None:
     quota = QUOTA._replace(limit=4)
     assert (await limiter.take([quota], 9))[0] == 4
     had, verdict = await limiter.take([quota])
     assert had == 0
-    assert 1.5 < verdict.retry_after <= 2.1
-    assert 1.5 < verdict.reset_seconds <= 2.0
+    assert 500 < verdict.retry_after <= 601
+    assert 500 < verdict.reset_seconds <= 600
+
+
+async def test_the_window_slides_and_the_wait_is_right(server: RedisForTests) -> None:
+    limiter = limiter_of(server, period=2)
+    quota = QUOTA._replace(limit=4)
     start = time.monotonic()
+    assert (await limiter.take([quota], 9))[0] == 4
+    had = 0
     async with asyncio.timeout(60):
         while not had:
             await asyncio.sleep(0.02)
             had, _ = await limiter.take([quota])
-    assert time.monotonic() - start > verdict.retry_after - 0.1
-    # The others come back one by one, a quarter of a window after the other.
+    # No earlier than the window is long; the others come back one by one, a quarter of it after the other.
+    assert time.monotonic() - start > 1.9
     assert 0 <= (await limiter.peek([quota])).retry_after <= 0.51
+    await limiter.close()
 
 
 async def test_several_limits_are_taken_alike(limiter: RateLimiter) -> None:
@@ -178,7 +192,7 @@ async def test_redis_holds_no_address_and_forgets(server: RedisForTests, limiter
         assert len(keys) == 1
         assert keys[0].startswith("posthouse:")
         assert "5551234567" not in keys[0]
-        assert 0 < client.pttl(keys[0]) <= 4000
+        assert 0 < client.pttl(keys[0]) <= 1_200_000
 
 
 async def test_away_it_is_open_and_back_it_counts_again(server: RedisForTests, limiter: RateLimiter) -> None:
@@ -201,10 +215,9 @@ async def test_away_it_is_open_and_back_it_counts_again(server: RedisForTests, l
 async def test_a_server_that_hangs_costs_a_moment_once(server: RedisForTests, limiter: RateLimiter) -> None:
     await limiter.take([QUOTA])
     server.freeze()
-    start = time.monotonic()
-    for _ in range(1000):
+    # If each of them waited for it, that would take longer than the suite lets a test run.
+    for _ in range(5000):
         assert (await limiter.take([QUOTA], LIMIT))[0] == LIMIT
-    assert time.monotonic() - start < 3
 
 
 async def test_a_wrong_server_is_a_storage_that_is_away() -> None:

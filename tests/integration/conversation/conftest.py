@@ -103,7 +103,7 @@ class Seed:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, pool_size=10, timeout=10, name="test")
+    database = Database(database_url, pool_size=10, timeout=60, name="test")
     yield database
     await database.close()
 

@@ -42,7 +42,7 @@ async def _running(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
 
 async def _wait_for_health(channel: grpc.aio.Channel, status: int) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for service in ("", _SERVICE):
             watch = stub.Watch(health_pb2.HealthCheckRequest(service=service))
             while (await watch.read()).status != status:

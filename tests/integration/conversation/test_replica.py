@@ -62,7 +62,7 @@ def standby(database_url: str) -> Iterator[Standby]:
 @pytest.fixture
 async def database(database_url: str, standby: Standby) -> AsyncIterator[Database]:
     name = sa.make_url(database_url).database or ""
-    database = Database(database_url, pool_size=10, timeout=10, name="test", replica=standby.server.dsn(name))
+    database = Database(database_url, pool_size=10, timeout=60, name="test", replica=standby.server.dsn(name))
     yield database
     await database.close()
 

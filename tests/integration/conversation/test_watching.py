@@ -156,7 +156,7 @@ async def test_what_is_published_twice_is_seen_once(
 async def test_the_events_of_a_message_come_in_order(
     database_url: str, nats_url: str, publisher: Publisher
 ) -> None:
-    database = Database(database_url, pool_size=8, timeout=10, name="test")
+    database = Database(database_url, pool_size=8, timeout=60, name="test")
     await database.start()
     book = Book(database)
     (message,) = await book.claimed(make_draft(sender=OURS, recipient=CONTACT))

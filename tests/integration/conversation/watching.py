@@ -60,7 +60,7 @@ async def publishing(nats_url: str) -> AsyncIterator[Publisher]:
     """Yield a publisher that is connected."""
     bus = Bus(BusConfig([nats_url], "test"))
     await bus.start()
-    await asyncio.wait_for(bus.wait_ready(), 10)
+    await asyncio.wait_for(bus.wait_ready(), 60)
     yield Publisher(bus)
     await bus.close()
 
@@ -87,7 +87,7 @@ class Watch:
 
     async def response(self) -> pb.WatchEventsResponse:
         """Return the next response, whatever it is."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             response: pb.WatchEventsResponse = await self.call.read()
         self.position = response.event_id
         return response
@@ -127,10 +127,10 @@ async def running_conversation(database_url: str, nats_url: str, **overrides: An
     process = asyncio.create_task(main(settings, stop))
     try:
         async with open_channel(settings.conversation_target) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 10)
+            await asyncio.wait_for(channel.channel_ready(), 60)
             yield Running(settings, pb_grpc.ConversationServiceStub(channel), stop)
             stop.set()
-            await asyncio.wait_for(asyncio.shield(process), 15)
+            await asyncio.wait_for(asyncio.shield(process), 60)
     finally:
         stop.set()
-        await asyncio.wait_for(process, 15)
+        await asyncio.wait_for(process, 60)

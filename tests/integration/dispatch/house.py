@@ -153,7 +153,7 @@ async def running_house(
     buses: list[Bus] = []
     patch.setattr(message_process, "Bus", _recording(Bus, buses))
     process = asyncio.create_task(message_process.main(settings, stop))
-    database = Database(settings.database_url, pool_size=8, timeout=10, name="test")
+    database = Database(settings.database_url, pool_size=8, timeout=60, name="test")
     await database.start()
     async with open_channel(settings.message_target) as channel:
         await asyncio.wait_for(channel.channel_ready(), 60)

@@ -30,7 +30,7 @@ async def monitor() -> AsyncIterator[MonitorSimulator]:
 
 @pytest.fixture
 async def book(database_url: str) -> AsyncIterator[Book]:
-    database = Database(database_url, pool_size=8, timeout=10, name="test")
+    database = Database(database_url, pool_size=8, timeout=60, name="test")
     await database.start()
     yield Book(database)
     await database.close()
@@ -81,12 +81,12 @@ class Town:
 
         async def end() -> None:
             stop.set()
-            await asyncio.wait_for(process, 15)
+            await asyncio.wait_for(process, 60)
 
         self._stack.push_async_callback(end)
         channel = open_channel(f"127.0.0.1:{settings.grpc_port + offset}")
         await self._stack.enter_async_context(channel)
-        await asyncio.wait_for(channel.channel_ready(), 10)
+        await asyncio.wait_for(channel.channel_ready(), 60)
         return stub(channel)
 
 

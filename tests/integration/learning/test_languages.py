@@ -22,7 +22,7 @@ GUESSES = [Guess("es", 0.7), Guess("en", 0.95), UNKNOWN, Guess("pt", 0.5), Guess
 async def test_the_order_of_guesses_does_not_matter(
     database_url: str, book: Book, order: tuple[int, ...]
 ) -> None:
-    database = Database(database_url, pool_size=8, timeout=10, name="test")
+    database = Database(database_url, pool_size=8, timeout=60, name="test")
     await database.start()
     drafts = [make_inbound(f"e{number}") for number in range(5)]
     await book.accept(*drafts)
@@ -82,7 +82,7 @@ async def test_the_ledger_is_read_to_its_end(
     database_url: str, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.conversation.listening._CATCH_UP", 3)
-    database = Database(database_url, pool_size=8, timeout=10, name="test")
+    database = Database(database_url, pool_size=8, timeout=60, name="test")
     await database.start()
     await book.accept(
         *(

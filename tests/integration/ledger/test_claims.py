@@ -43,7 +43,7 @@ async def test_concurrent_claims_of_one_envelope_share_nothing(book: Book, datab
     async with database.hot() as first, database.hot() as second, first.transaction():
         won, _ = await claim(first, [envelope.outbox_id], owner=1, event_outbox_id=new_id(), **options)
         # The second does not wait for the first: another envelope may be free.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(50):
             lost, lost_taken = await claim(
                 second, [envelope.outbox_id], owner=2, event_outbox_id=new_id(), **options
             )

@@ -22,7 +22,7 @@ StartProcess = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, pool_size=10, timeout=10, name="test")
+    database = Database(database_url, pool_size=10, timeout=60, name="test")
     await database.start()
     yield database
     await database.close()

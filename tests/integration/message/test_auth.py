@@ -40,10 +40,10 @@ async def channel(guarded: Settings) -> AsyncIterator[grpc.aio.Channel]:
     stop = asyncio.Event()
     process = asyncio.create_task(services.message.__main__.main(guarded, stop))
     async with open_channel(guarded.message_target) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 20)
+        await asyncio.wait_for(channel.channel_ready(), 60)
         yield channel
     stop.set()
-    await asyncio.wait_for(process, 20)
+    await asyncio.wait_for(process, 60)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def refusal(call: Any) -> str:
 
 
 async def until_refused(attempt: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await refusal(attempt()) != "UNAUTHENTICATED":  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.05)
 
@@ -178,8 +178,8 @@ async def test_the_gateway_in_front(
     stop = asyncio.Event()
     process = asyncio.create_task(gateway.__main__.main(guarded, stop))
     url = f"http://127.0.0.1:{guarded.http_port}"
-    async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
-        async with asyncio.timeout(30):
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(httpx2.TransportError):
                     if (await client.get("/ready")).status_code == 200:
@@ -196,7 +196,7 @@ async def test_the_gateway_in_front(
         # It is the signature that counts.
         assert (await client.post("/api/v1/webhooks/simulator", content=b"[]")).status_code == 403
     stop.set()
-    await asyncio.wait_for(process, 20)
+    await asyncio.wait_for(process, 60)
 
 
 async def test_a_gateway_without_a_credential_of_its_own_does_not_start(guarded: Settings) -> None:

@@ -174,7 +174,7 @@ async def test_a_caller_that_goes_away_does_not_stop_the_commit(
             caller.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await caller
-        assert (await asyncio.wait_for(other, 10)).stored(stays.id)
+        assert (await asyncio.wait_for(other, 60)).stored(stays.id)
     stored = {row[0] for row in await book.rows("SELECT id::text FROM messages")}
     assert stored == {left.id, stays.id}
 

@@ -233,7 +233,7 @@ async def test_a_fault_of_ours_in_one_check_leaves_its_neighbours_and_their_keys
 
     monkeypatch.setattr(sending, "check_send", faulty)
     batch = pb.SendMessagesRequest(requests=[_request("first"), _request("second", body="boom")])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         results = (await stub.SendMessages(batch)).results
         assert (results[0].message.replayed, results[1].error.reason) == (False, "INTERNAL")
         monkeypatch.undo()

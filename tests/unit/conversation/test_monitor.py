@@ -28,7 +28,7 @@ async def url(simulator: MonitorSimulator) -> str:
 
 @pytest.fixture
 async def client(url: str) -> AsyncIterator[MonitorClient]:
-    client = MonitorClient(url + "/", timeout=5)
+    client = MonitorClient(url + "/", timeout=60)
     yield client
     await client.close()
 
@@ -74,7 +74,7 @@ async def test_a_national_number_of_another_country_is_somebody_else(
     simulator.tenants["t 1/2"]["phone_numbers"] = ["+525559876543"]
     simulator._find = _answering({"tenants": [{"tenant_id": "t", "phone_numbers": ["+525559876543"]}]})  # type: ignore[method-assign]
     await simulator.close()
-    other = MonitorClient(await simulator.start("127.0.0.1", 0), timeout=5)
+    other = MonitorClient(await simulator.start("127.0.0.1", 0), timeout=60)
     assert await other.find(NUMBER, None) == Unknown()
     await other.close()
 

@@ -15,7 +15,7 @@ async def test_the_next_begins_when_the_turn_ends_and_not_before() -> None:
             log.append("first takes")
             await claimed.wait()
             turn.end()
-            await asyncio.wait_for(taken.wait(), 30)
+            await asyncio.wait_for(taken.wait(), 60)
             log.append("first has sent")
 
     async def second() -> None:

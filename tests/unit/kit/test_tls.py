@@ -100,7 +100,7 @@ async def reaches(port: int, settings: dict[str, Any] | None) -> bool:
     async with open_channel(f"127.0.0.1:{port}", settings=own) as channel:
         try:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=SERVICE), timeout=10
+                health_pb2.HealthCheckRequest(service=SERVICE), timeout=60
             )
         except grpc.aio.AioRpcError as error:
             assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - others get through

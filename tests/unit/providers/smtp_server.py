@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.unit.providers.contract.adapter import Behaviour
+from tests.unit.providers.contract.patience import keep_silent
 
 PASSWORD = "p@ss:w/ord of the tests"
 
@@ -137,10 +138,10 @@ class MailServer:
         self.commands.append(command)
         fault = self.faults.get(command)
         if fault is Behaviour.HANG:
-            await asyncio.Event().wait()
+            await keep_silent()
         if fault is Behaviour.SLOW_BODY:
             server._writer.write(b"250-")
-            await asyncio.Event().wait()
+            await keep_silent()
         if fault is Behaviour.RESET:
             transport = server.transport
             assert isinstance(transport, asyncio.Transport)

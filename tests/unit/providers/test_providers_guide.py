@@ -24,6 +24,7 @@ from tests.unit.providers.contract.adapter import (
     text_message,
 )
 from tests.unit.providers.contract.fake_http import FakeHttpCarrier, HttpAnswer, HttpRequest
+from tests.unit.providers.contract.patience import TIMEOUT
 from tests.unit.providers.contract.suite import ProviderContract
 
 GUIDE = Path(__file__).parents[3] / "docs" / "providers.md"
@@ -76,7 +77,7 @@ class CourierAdapter(ProviderAdapter):
 
     def __init__(self, module: Any, carrier: FakeHttpCarrier) -> None:
         self.webhooks = CourierWebhooks()
-        self.provider = module.CourierProvider(module.CourierConfig(carrier.url, KEY, timeout=0.3))
+        self.provider = module.CourierProvider(module.CourierConfig(carrier.url, KEY, timeout=TIMEOUT))
         self._carrier = carrier
 
     def message(self, number: int) -> OutboundMessage:

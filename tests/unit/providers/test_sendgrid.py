@@ -34,6 +34,7 @@ from tests.unit.providers.contract.adapter import (
     text_message,
 )
 from tests.unit.providers.contract.fake_http import FakeHttpCarrier, HttpAnswer, HttpRequest
+from tests.unit.providers.contract.patience import TIMEOUT
 from tests.unit.providers.contract.suite import ProviderContract
 from tests.unit.providers.sendgrid_requests import (
     SIGNATURE,
@@ -129,7 +130,7 @@ class SendGridAdapter(ProviderAdapter):
                 base_url=f"{self.fake.url}/",
                 public_key=public_key(),
                 inbound_token="inbound-token-of-the-tests",
-                timeout=0.4,
+                timeout=TIMEOUT,
             )
         )
         await self.provider.start()

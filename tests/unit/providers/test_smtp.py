@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import pytest
@@ -26,6 +27,7 @@ from services.providers.base import (
 from services.providers.smtp import SmtpProvider, queue_id
 from services.providers.smtp_config import SmtpConfig
 from tests.unit.providers.contract.adapter import Behaviour, ProviderAdapter, text_message
+from tests.unit.providers.contract.patience import SILENCE, TIMEOUT
 from tests.unit.providers.contract.suite import ProviderContract
 from tests.unit.providers.smtp_server import PASSWORD, MailServer, ReceivedMail, certificate
 
@@ -34,11 +36,11 @@ _MESSAGE_ID = re.compile(rb"^Message-ID: <([^@]+)@", re.MULTILINE)
 
 
 def quick(port: int, **more: Any) -> SmtpConfig:
-    """Return a configuration for a server on loopback, with a short patience."""
+    """Return a configuration for a server on loopback; a silence outlasts a command, not a message."""
     values = {
         "tls": "none",
-        "command_timeout": 0.3,
-        "message_timeout": 0.4,
+        "command_timeout": TIMEOUT,
+        "message_timeout": 60.0,
         "local_hostname": "client.example",
     }
     return SmtpConfig("127.0.0.1", port, **{**values, **more})
@@ -253,7 +255,10 @@ async def test_a_connection_ends_after_many_messages(start: Start, monkeypatch: 
 async def test_messages_a_slow_server_leaves_no_time_for_are_not_begun(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SmtpProvider, "send_timeout", 5.5)  # 0.1 s to begin in
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("services.providers.smtp.time", SimpleNamespace(monotonic=lambda: loop.time() + 0))
+    # Less to begin in than the silence takes.
+    monkeypatch.setattr(SmtpProvider, "send_timeout", 60.0 + SILENCE)
     provider, server = await start(connections=1)
     server.faults = {"DATA": Behaviour.HANG}
     outcomes = await provider.send([email(), email()])
@@ -266,7 +271,6 @@ async def test_starttls_is_required(start: Start, tmp_path: Path) -> None:
     provider, server = await start(
         {"tls_context": made.server, "require_starttls": True},
         tls="starttls", tls_context=made.client, username="posthouse", password=PASSWORD,
-        message_timeout=5.0, command_timeout=5.0,
     )  # fmt: skip
     assert isinstance((await provider.send([email()]))[0], Accepted)
     assert server.connections[0].session.authenticated
@@ -282,7 +286,6 @@ async def test_tls_from_the_first_byte(start: Start, tmp_path: Path) -> None:
     made = certificate(tmp_path)
     provider, server = await start(
         {"implicit_tls": made.server}, tls="tls", tls_context=made.client,
-        message_timeout=5.0, command_timeout=5.0,
     )  # fmt: skip
     assert isinstance((await provider.send([email()]))[0], Accepted)
     assert len(server.mails) == 1
@@ -292,9 +295,7 @@ async def test_tls_from_the_first_byte(start: Start, tmp_path: Path) -> None:
 async def test_a_certificate_nobody_vouches_for_is_refused(start: Start, tmp_path: Path, tls: str) -> None:
     made = certificate(tmp_path)
     options = {"implicit_tls": made.server} if tls == "tls" else {"tls_context": made.server}
-    provider, server = await start(
-        options, tls=tls, username="posthouse", password=PASSWORD, message_timeout=5.0, command_timeout=5.0
-    )
+    provider, server = await start(options, tls=tls, username="posthouse", password=PASSWORD)
     (outcome,) = await provider.send([email()])
     assert isinstance(outcome, Retryable)
     assert not server.mails

@@ -15,6 +15,7 @@ from services.providers.twilio import TwilioProvider
 from tests.servers import free_ports
 from tests.unit.providers.contract.adapter import Behaviour
 from tests.unit.providers.contract.fake_http import HttpAnswer
+from tests.unit.providers.contract.patience import keep_silent
 from tests.unit.providers.twilio_carrier import (
     ACCOUNT,
     SENDER,
@@ -173,7 +174,7 @@ async def test_an_api_key_signs_in_place_of_the_token(carrier: TwilioCarrier) ->
 
 
 async def test_connections_are_used_again_and_bounded(carrier: TwilioCarrier) -> None:
-    provider = TwilioProvider(carrier.config(concurrency=3, timeout=5.0))
+    provider = TwilioProvider(carrier.config(concurrency=3))
     await provider.start()
     for _ in range(3):
         outcomes = await provider.send([message(number) for number in range(20)])
@@ -184,7 +185,7 @@ async def test_connections_are_used_again_and_bounded(carrier: TwilioCarrier) ->
 
 
 async def test_what_finds_no_free_connection_was_surely_not_sent(carrier: TwilioCarrier) -> None:
-    provider = TwilioProvider(carrier.config(concurrency=1, timeout=0.2))
+    provider = TwilioProvider(carrier.config(concurrency=1))
     await provider.start()
     await carrier.play(Behaviour.HANG)
     outcomes = await provider.send([message(number) for number in range(4)])
@@ -197,14 +198,13 @@ async def test_what_finds_no_free_connection_was_surely_not_sent(carrier: Twilio
 
 async def test_a_host_that_does_not_answer_the_connection_was_sent_nothing(carrier: TwilioCarrier) -> None:
     # TLS against a server that never says a word: the connection is never made.
-    async with asyncio.timeout(5):
-        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        provider = TwilioProvider(carrier.config(base_url=f"https://127.0.0.1:{port}", timeout=0.2))
-        await provider.start()
-        assert await provider.send([message()]) == [Retryable("timeout", "TimeoutError")]
-        await provider.close()
-        server.close()
+    server = await asyncio.start_server(lambda _reader, _writer: keep_silent(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    provider = TwilioProvider(carrier.config(base_url=f"https://127.0.0.1:{port}"))
+    await provider.start()
+    assert await provider.send([message()]) == [Retryable("timeout", "TimeoutError")]
+    await provider.close()
+    server.close()
 
 
 async def test_a_provider_that_is_not_started_sends_nothing(carrier: TwilioCarrier) -> None:

@@ -14,6 +14,7 @@ from services.providers.base import WebhookRequest
 from services.providers.twilio import TwilioConfig
 from tests.unit.providers.contract.adapter import Behaviour
 from tests.unit.providers.contract.fake_http import FakeHttpCarrier, HttpAnswer, HttpRequest
+from tests.unit.providers.contract.patience import TIMEOUT
 
 ACCOUNT = "AC" + "0123456789abcdef" * 2
 SERVICE = "MG" + "fedcba9876543210" * 2
@@ -51,7 +52,7 @@ class TwilioCarrier(FakeHttpCarrier):
             "auth_token": TOKEN,
             "webhook_base_url": PUBLIC,
             "base_url": self.url,
-            "timeout": 0.3,
+            "timeout": TIMEOUT,
         }
         return TwilioConfig(**(values | changes))
 

@@ -69,7 +69,8 @@ class WebhookSamples(ABC):
 class ProviderAdapter(ABC):
     """A started provider and its fake carrier on loopback.
 
-    The provider's own timeout must be short here (under half a second), since HANG and SLOW_BODY wait for it.
+    HANG and SLOW_BODY end in `patience.keep_silent`, which ends the provider's own timeout at once. Give it
+    one that is long enough for any machine and shorter than `patience.SILENCE`: `patience.TIMEOUT`.
     """
 
     provider: Provider

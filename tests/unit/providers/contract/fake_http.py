@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Self
 
 from tests.unit.providers.contract.adapter import Behaviour
+from tests.unit.providers.contract.patience import keep_silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class FakeHttpCarrier:
     async def _respond(self, request: HttpRequest, writer: asyncio.StreamWriter) -> bool:
         """Answer a request as the behaviour says; return whether the connection lives on."""
         if self.behaviour is Behaviour.HANG:
-            await asyncio.Event().wait()
+            await keep_silent()
         if self.behaviour is Behaviour.RESET:
             # Linger 0 makes the close an RST.
             writer.get_extra_info("socket").setsockopt(
@@ -112,7 +113,7 @@ class FakeHttpCarrier:
         writer.write(answer.body[: len(answer.body) // 2] if slow else answer.body)
         await writer.drain()
         if slow:
-            await asyncio.Event().wait()
+            await keep_silent()
         return True
 
 
