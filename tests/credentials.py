@@ -36,6 +36,11 @@ def rsa_key() -> RSAPrivateKey:
 
 
 @cache
+def strangers_key() -> RSAPrivateKey:
+    return generate_private_key(65537, 2048)
+
+
+@cache
 def ed_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
@@ -132,7 +137,6 @@ def cells(store: MemoryKeys) -> list[Cell]:
     ]
     revoked = store.add("admin")
     store.revoke(revoked)
-    other_key = generate_private_key(65537, 2048)
     public = rsa_key().public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )  # fmt: skip
@@ -157,7 +161,7 @@ def cells(store: MemoryKeys) -> list[Cell]:
         "alg of another key": token("admin", key=ed_key(), algorithm="EdDSA", kid="rsa"),
         "alg that is not taken": token("admin", key=SHARED * 2, algorithm="HS512", kid=""),
         "unknown key id": token("admin", kid="other"),
-        "another's signature": token("admin", key=other_key),
+        "another's signature": token("admin", key=strangers_key()),
         "wrong shared secret": token("admin", key="x" * 40, algorithm="HS256", kid=""),
         "public key as shared secret": _confused(public),
         "payload exchanged": _exchanged(),

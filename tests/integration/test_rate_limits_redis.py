@@ -15,6 +15,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
+from services.kit import redis_windows
 from services.kit.config import Settings
 from services.kit.rate_limits import RateLimiter
 from services.kit.redis_windows import RedisWindows, StorageAwayError
@@ -94,6 +95,12 @@ def server() -> Iterator[RedisForTests]:
             server.kill()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take no server for away that is only slow."""
+    monkeypatch.setattr(redis_windows, "_TIMEOUT", 60.0)
+
+
 @pytest.fixture
 async def limiter(server: RedisForTests) -> AsyncIterator[RateLimiter]:
     # So long that no machine is too slow for it.
@@ -111,6 +118,7 @@ def limiter_of(server: RedisForTests, *, period: int) -> RateLimiter:
 
 
 async def _hits(url: str, hits: int) -> int:
+    redis_windows._TIMEOUT = 60.0  # type: ignore[misc] # this process is of the test alone
     windows = RedisWindows(url, 600)
     limiter = RateLimiter(windows, 600)
     gate = asyncio.Semaphore(5)
@@ -212,8 +220,11 @@ async def test_away_it_is_open_and_back_it_counts_again(server: RedisForTests, l
         assert [log["event"] for log in logs] == ["rate_limit_storage_away", "rate_limit_storage_back"]
 
 
-async def test_a_server_that_hangs_costs_a_moment_once(server: RedisForTests, limiter: RateLimiter) -> None:
+async def test_a_server_that_hangs_costs_a_moment_once(
+    server: RedisForTests, limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await limiter.take([QUOTA])
+    monkeypatch.setattr(redis_windows, "_TIMEOUT", 0.5)
     server.freeze()
     # If each of them waited for it, that would take longer than the suite lets a test run.
     for _ in range(5000):

@@ -177,10 +177,20 @@ async def routes(guarded: Guarded) -> list[Route]:
     ]
 
 
+def in_turn(rows: list[Cell], turn: int) -> list[Cell]:
+    """Return the cells of a route: all that may be right there, and every fifth of those that never are.
+
+    The services meet all of them at every RPC, in the matrix of services/kit; the gateway tells these alike.
+    """
+    good = [cell for cell in rows if cell.scopes is not None]
+    bad = [cell for cell in rows if cell.scopes is None]
+    return good + bad[turn % 5 :: 5]
+
+
 async def test_every_cell_of_the_matrix(guarded: Guarded) -> None:
     admin = next(cell for cell in guarded.cells if cell.name == "key admin")
     wrong = []
-    for route in await routes(guarded):
+    for turn, route in enumerate(await routes(guarded)):
         guarded.fakes.seen.clear()
         await route.call(guarded.client, admin, bearer=False)
         called = [seen.method for seen in guarded.fakes.seen if seen.method != "GetCaller"]
@@ -188,7 +198,7 @@ async def test_every_cell_of_the_matrix(guarded: Guarded) -> None:
             wrong.append((route.method, route.path, "asks no service, is not in OWN", route.body))
             continue
         needed = SCOPE_OF_CALL[called[0]]
-        for number, cell in enumerate(guarded.cells):
+        for number, cell in enumerate(in_turn(guarded.cells, turn)):
             answer = await route.call(guarded.client, cell, bearer=number % 2 == 0)
             right = 501 if called[0] == "IngestWebhook" or cell.may(needed) else 403
             if cell.scopes is None and called[0] != "IngestWebhook":
@@ -200,9 +210,9 @@ async def test_every_cell_of_the_matrix(guarded: Guarded) -> None:
 
 async def test_routes_of_the_gateway_itself(guarded: Guarded) -> None:
     async with guarded.calling(guarded.app(open_endpoints="")) as closed:
-        for (method, path), needed in OWN.items():
+        for turn, ((method, path), needed) in enumerate(OWN.items()):
             assert (await guarded.client.request(method, path)).status_code == 200
-            for number, cell in enumerate(guarded.cells):
+            for number, cell in enumerate(in_turn(guarded.cells, turn)):
                 headers = dict(cell.metadata(bearer=number % 2 == 0))
                 answer = await closed.request(method, path, headers=headers)
                 right = 401 if cell.scopes is None else 200 if cell.may(needed) else 403

@@ -86,7 +86,7 @@ class SimulatorWebhooks(WebhookSamples):
         self.malformed = {
             "body is not a JSON array": _signed({}),
             "[1].attempt": _signed([delivered, delivered | {"attempt": "2"}]),
-            "[0].timestamp": _signed([delivered | {"timestamp": "yesterday"}]),
+            "[0].event": _signed([delivered | {"event": 5}]),
             "[0].from": _signed([reply | {"from": ""}]),
         }
 
