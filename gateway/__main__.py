@@ -11,9 +11,10 @@ import uvicorn
 
 from gateway.app import Wiring, build_app
 from gateway.callers import Callers
-from gateway.coalesce import Coalescer, Limits
+from gateway.coalesce import Limits
 from gateway.events import EventLimits, EventRoute
 from gateway.health import serving
+from gateway.joining import join_sends, join_webhooks
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
 from gateway.tracing import traced
@@ -78,9 +79,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             "monitor": serving(conversation, "monitor", own),
         },
     )
-    coalescer = Coalescer(
-        lambda request, metadata: call_with(backends.message.SendMessages, request, metadata),
-        Limits(batch_bytes=settings.grpc_max_message_bytes // 4),
+    limits = Limits(batch_bytes=settings.grpc_max_message_bytes // 4)
+    coalescer = join_sends(
+        lambda request, metadata: call_with(backends.message.SendMessages, request, metadata), limits
+    )
+    webhooks = join_webhooks(
+        lambda request, metadata: call_with(backends.message.IngestWebhooks, request, metadata), limits
     )
     draining = asyncio.Event()
     limiter = RateLimiter.build(settings)
@@ -97,6 +101,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             Wiring(
                 backends=backends,
                 coalescer=coalescer,
+                webhooks=webhooks,
                 events=events,
                 monitor=monitor,
                 draining=draining,
@@ -131,6 +136,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await server.serve(sockets=[listener])
         await coalescer.close()
+        await webhooks.close()
     finally:
         stopping.cancel()
         watching.cancel()

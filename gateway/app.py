@@ -9,21 +9,21 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from gateway import events, openapi, problems, send
+from gateway import events, openapi, problems, send, webhooks
 from gateway.callers import Callers
-from gateway.coalesce import Coalescer
 from gateway.conversations import ConversationRoutes
 from gateway.dispatch import DispatchRoutes
 from gateway.events import EventRoute
 from gateway.front import Front
 from gateway.health import HealthRoutes
+from gateway.joining import Sends, Webhooks
 from gateway.messages import MessageRoutes
 from gateway.opt_outs import OptOutRoutes
 from gateway.rate_limits import Endpoints, RateLimits
 from gateway.requests import check_content_type
 from gateway.rpc import Backends
 from gateway.sms import SmsRoutes
-from gateway.webhooks import WebhookRoutes
+from gateway.webhooks import WebhookRoute
 from services.kit.errors import PosthouseError
 from services.kit.health import HealthMonitor
 
@@ -38,7 +38,8 @@ class Wiring:
     """What the application is made of."""
 
     backends: Backends
-    coalescer: Coalescer
+    coalescer: Sends
+    webhooks: Webhooks
     events: EventRoute
     monitor: HealthMonitor
     draining: asyncio.Event
@@ -67,14 +68,18 @@ def build_app(wiring: Wiring) -> ASGIApp:
         ConversationRoutes(wiring.backends),
         DispatchRoutes(wiring.backends),
         OptOutRoutes(wiring.backends),
-        WebhookRoutes(wiring.backends),
         SmsRoutes(wiring.backends, wiring.coalescer, wiring.phone_number),
         HealthRoutes(wiring.monitor, wiring.draining, wiring.version),
     ):
         router = routes.router()
         app.include_router(router)
         found += router.routes
-    openapi.install(app, {send.PATH: {"post": send.OPERATION}, events.PATH: {"get": events.OPERATION}})
+    by_hand = {
+        send.PATH: {"post": send.OPERATION},
+        events.PATH: {"get": events.OPERATION},
+        **webhooks.OPERATIONS,
+    }
+    openapi.install(app, by_hand)
     app.add_exception_handler(PosthouseError, _on_typed)
     app.add_exception_handler(RequestValidationError, _on_shape)
     app.add_exception_handler(HTTPException, _on_http)
@@ -86,6 +91,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
     return Front(
         app,
         direct=direct,
+        webhooks=WebhookRoute(wiring.backends, wiring.webhooks),
         max_body_bytes=wiring.max_body_bytes,
         max_webhook_bytes=wiring.max_webhook_bytes,
         rate_limits=wiring.rate_limits,

@@ -1,20 +1,23 @@
-"""Joins concurrent single sends of one caller into batch calls, without making anyone wait for company."""
+"""Joins concurrent requests of one caller into batch calls, without making anyone wait for company."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from gateway.identity import Metadata
-from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
 from services.kit.logs import get_logger
-from services.kit.status import from_item_error
 from services.kit.tracing import CONTEXTS, current_trace, span
 
 _log = get_logger(__name__)
 
-Call = Callable[[pb.SendMessagesRequest, Metadata], Awaitable[pb.SendMessagesResponse]]
+_Req = TypeVar("_Req")
+_Res = TypeVar("_Res")
+
+# Makes one call for many requests; the answers come in the order of the requests.
+Call = Callable[[Sequence[_Req], Metadata], Awaitable[Sequence[_Res | PosthouseError]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Limits:
     batch_bytes: int = 4 * 1024 * 1024
     # Calls of one caller at the same time.
     calls_in_flight: int = 4
-    # A caller whose last call had at least so many sends is busy. Then a further call is made beside one in
+    # A caller whose last call had at least so many requests is busy. Then a further call is made beside one in
     # flight only for what has waited for `patience`, and after one the next waits for those answered to
     # come again.
     busy_size: int = 8
@@ -36,56 +39,58 @@ class Limits:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
-    request: pb.SendMessageRequest
+class _Waiter(Generic[_Req, _Res]):
+    request: _Req
     size: int
     request_id: str
     came: float
-    answer: "asyncio.Future[pb.AcceptedMessage | PosthouseError]"
+    answer: "asyncio.Future[_Res | PosthouseError]"
     # Of the request that it came with, "" where nothing is traced.
     trace: str
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
-    """The sends of one caller: credentials travel with a call, so callers cannot share one."""
+class _Lane(Generic[_Req, _Res]):
+    """The requests of one caller: credentials travel with a call, so callers cannot share one."""
 
     caller: Metadata
-    waiting: deque[_Waiter] = field(default_factory=deque)
+    waiting: deque[_Waiter[_Req, _Res]] = field(default_factory=deque)
     calls: int = 0
     busy: bool = False
     timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
 
-class Coalescer:
-    """Turns sends into SendMessages calls.
+class Coalescer(Generic[_Req, _Res]):
+    """Turns requests into batch calls.
 
-    A send of a caller that is not busy goes out at once while a call is free. Those of a busy one gather for
-    the next while a call is in flight, since a message costs several times less in a batch of dozens than
+    A request of a caller that is not busy goes out at once while a call is free. Those of a busy one gather
+    for the next while a call is in flight, since one costs several times less in a batch of dozens than
     alone. A call that takes long holds nobody: what has lost its patience goes out beside it. A waiter that
     goes away takes nothing from its neighbours.
     """
 
-    def __init__(self, call: Call, limits: Limits | None = None) -> None:
+    def __init__(self, name: str, call: Call[_Req, _Res], limits: Limits | None = None) -> None:
+        # What a call is named in traces.
+        self._name = name
         self._call = call
         self._limits = limits or Limits()
-        self._lanes: dict[Metadata, _Lane] = {}
+        self._lanes: dict[Metadata, _Lane[_Req, _Res]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._queued = 0
         self._queued_bytes = 0
 
-    async def send(
-        self, request: pb.SendMessageRequest, *, size: int, caller: Metadata, request_id: str
-    ) -> pb.AcceptedMessage:
-        """Return the accepted message, or raise this very send's typed error.
+    async def send(self, request: _Req, *, size: int, caller: Metadata, request_id: str) -> _Res:
+        """Return the answer to a request, or raise this very request's typed error.
 
-        `size` is the send's weight in bytes. Raises OverloadedError when too many sends wait already.
+        `size` is its weight in bytes. Raises OverloadedError when too many requests wait already.
         """
         full = self._queued >= self._limits.queue_size
         if full or (self._queued and self._queued_bytes + size > self._limits.queue_bytes):
-            raise OverloadedError("too many sends wait in the gateway", retry_after=1)
+            raise OverloadedError("too many requests wait in the gateway", retry_after=1)
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(request, size, request_id, loop.time(), loop.create_future(), current_trace())
+        waiter: _Waiter[_Req, _Res] = _Waiter(
+            request, size, request_id, loop.time(), loop.create_future(), current_trace()
+        )
         lane = self._lanes.get(caller)
         if lane is None:
             lane = self._lanes[caller] = _Lane(caller)
@@ -99,7 +104,7 @@ class Coalescer:
             self._flush_in(lane, self._limits.patience if lane.calls and lane.busy else 0.0)
         answer = await waiter.answer
         if isinstance(answer, PosthouseError):
-            # One instance may be shared by all sends of a call: do not grow its traceback.
+            # One instance may be shared by all requests of a call: do not grow its traceback.
             raise answer.with_traceback(None)
         return answer
 
@@ -111,13 +116,13 @@ class Coalescer:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
-    def _flush_in(self, lane: _Lane, delay: float) -> None:
+    def _flush_in(self, lane: _Lane[_Req, _Res], delay: float) -> None:
         if lane.timer is not None:
             lane.timer.cancel()
         loop = asyncio.get_running_loop()
         lane.timer = loop.call_later(delay, self._flush, lane) if delay else loop.call_soon(self._flush, lane)
 
-    def _flush(self, lane: _Lane) -> None:
+    def _flush(self, lane: _Lane[_Req, _Res]) -> None:
         lane.timer = None
         now = asyncio.get_running_loop().time()
         while lane.waiting and lane.calls < self._limits.calls_in_flight:
@@ -135,13 +140,13 @@ class Coalescer:
         if not lane.waiting and not lane.calls:
             self._forget(lane)
 
-    def _forget(self, lane: _Lane) -> None:
+    def _forget(self, lane: _Lane[_Req, _Res]) -> None:
         if self._lanes.get(lane.caller) is lane:
             del self._lanes[lane.caller]
 
-    def _take(self, lane: _Lane) -> list[_Waiter]:
-        """Take a call's worth of sends off the lane; those whose caller has gone are dropped unsent."""
-        batch: list[_Waiter] = []
+    def _take(self, lane: _Lane[_Req, _Res]) -> list[_Waiter[_Req, _Res]]:
+        """Take a call's worth of requests off the lane; those whose caller has gone are dropped unsent."""
+        batch: list[_Waiter[_Req, _Res]] = []
         size = 0
         while lane.waiting and len(batch) < self._limits.batch_size:
             if batch and size + lane.waiting[0].size > self._limits.batch_bytes:
@@ -154,7 +159,7 @@ class Coalescer:
                 batch.append(waiter)
         return batch
 
-    async def _run(self, lane: _Lane, batch: list[_Waiter]) -> None:
+    async def _run(self, lane: _Lane[_Req, _Res], batch: list[_Waiter[_Req, _Res]]) -> None:
         try:
             answers = await self._ask(lane.caller, batch)
         finally:
@@ -165,30 +170,25 @@ class Coalescer:
                 waiter.answer.set_result(answer)
 
     async def _ask(
-        self, caller: Metadata, batch: list[_Waiter]
-    ) -> Sequence[pb.AcceptedMessage | PosthouseError]:
+        self, caller: Metadata, batch: list[_Waiter[_Req, _Res]]
+    ) -> Sequence[_Res | PosthouseError]:
         # A shared call bears the id of its first request.
         metadata = (("x-request-id", batch[0].request_id), *caller)
         traces = [waiter.trace for waiter in batch]
         if any(traces):
             metadata += ((CONTEXTS, ",".join(traces)),)
         try:
-            with span("send batch", traces, message_count=len(batch)):
-                response = await self._call(
-                    pb.SendMessagesRequest(requests=[waiter.request for waiter in batch]), metadata
-                )
+            with span(self._name, traces, message_count=len(batch)):
+                answers = await self._call([waiter.request for waiter in batch], metadata)
         except PosthouseError as error:
             return [error] * len(batch)
         except asyncio.CancelledError:
-            # The channel was closed under the call: the sends may or may not be committed.
+            # The channel was closed under the call: the requests may or may not be committed.
             return [UnavailableError("the gateway is stopping", retry_after=1)] * len(batch)
         except Exception:  # noqa: BLE001 - logged; the waiters must be answered whatever it was
-            _log.exception("coalesced_send_failed", request_id=batch[0].request_id, sends=len(batch))
+            _log.exception("coalesced_call_failed", request_id=batch[0].request_id, requests=len(batch))
             return [PosthouseError("internal error")] * len(batch)
-        if len(response.results) != len(batch):
-            _log.error("coalesced_send_miscounted", sends=len(batch), results=len(response.results))
+        if len(answers) != len(batch):
+            _log.error("coalesced_call_miscounted", requests=len(batch), answers=len(answers))
             return [PosthouseError("internal error")] * len(batch)
-        return [
-            from_item_error(result.error) if result.HasField("error") else result.message
-            for result in response.results
-        ]
+        return answers

@@ -11,6 +11,7 @@ from gateway import problems
 from gateway.callers import Callers
 from gateway.rate_limits import Endpoints, RateLimits
 from gateway.routing import WEBHOOKS
+from gateway.webhooks import template_of
 from services.kit import metrics
 from services.kit.errors import PosthouseError
 from services.kit.logs import bind_request, get_logger, logs_debug
@@ -30,13 +31,14 @@ class BodyTooLargeError(HTTPException):
 
 
 class Front:
-    """Wraps the whole application; paths in `direct` (method and path) bypass its router."""
+    """Wraps the whole application; paths in `direct` (method and path) and providers' bypass its router."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
         direct: Mapping[tuple[str, str], ASGIApp],
+        webhooks: ASGIApp,
         max_body_bytes: int,
         max_webhook_bytes: int,
         rate_limits: RateLimits,
@@ -45,6 +47,7 @@ class Front:
     ) -> None:
         self._app = app
         self._direct = dict(direct)
+        self._webhooks = webhooks
         self._max_body_bytes = max_body_bytes
         self._max_webhook_bytes = max_webhook_bytes
         self._rate_limits = rate_limits
@@ -61,7 +64,7 @@ class Front:
         limit = self._max_webhook_bytes if webhook else self._max_body_bytes
         exchange = _Exchange(scope, receive, send, limit)
         bind_request(exchange.request_id)
-        direct = self._direct.get((scope["method"], scope["path"]))
+        direct = self._webhooks if webhook else self._direct.get((scope["method"], scope["path"]))
         try:
             problem = await self._admit(scope, exchange)
             if problem is None:
@@ -74,8 +77,7 @@ class Front:
         except Exception:  # noqa: BLE001 - the last line of defence of a request
             _log.exception("request_failed", request_id=exchange.request_id, path=scope["path"])
             await exchange.fail(problems.internal())
-        route = scope["path"] if direct else getattr(scope.get("route"), "path", "unmatched")
-        self._count(route, exchange)
+        self._count(template_of(scope["path"]) if webhook else _template(scope, direct), exchange)
 
     async def _admit(self, scope: Scope, exchange: "_Exchange") -> problems.Problem | None:
         """Return why a request may not come in, before anything of its body is read."""
@@ -100,6 +102,12 @@ class Front:
         timer.observe(seconds)
         if logs_debug():
             _log.debug("request_done", route=route, status=exchange.status, seconds=round(seconds, 6))
+
+
+def _template(scope: Scope, direct: ASGIApp | None) -> str:
+    if direct is not None:
+        return str(scope["path"])
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 class _Exchange:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from services.kit.errors import UnauthenticatedError
+from services.kit.rate_limit_clients import GATEWAY_TOKEN
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -31,6 +32,15 @@ def caller(scope: Scope) -> Metadata:
     The address goes along only with the gateway's own token, without which no service would believe it.
     """
     return (*credentials(scope["headers"]), *scope["state"].get("forwarded", ()))
+
+
+def signed_caller(scope: Scope) -> Metadata:
+    """Return what the services are told of a caller that signs its requests instead of having a credential.
+
+    The gateway's own token is enough, and it is the same for all of them, so that they can share calls.
+    """
+    own = tuple(pair for pair in scope["state"].get("forwarded", ()) if pair[0] == GATEWAY_TOKEN)
+    return own or credentials(scope["headers"])
 
 
 def call_metadata(request: Request) -> Metadata:

@@ -5,11 +5,12 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from gateway import problems, render, requests
-from gateway.coalesce import Coalescer
+from gateway.bodies import read_body
 from gateway.identity import Metadata, caller
+from gateway.joining import Sends
 from gateway.schemas import SendRequest
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import PosthouseError
@@ -23,13 +24,13 @@ _REPLAYED = (b"idempotent-replayed", b"true")
 class SendRoute:
     """Accepts one message; FastAPI's route layer would halve its rate."""
 
-    def __init__(self, coalescer: Coalescer) -> None:
+    def __init__(self, coalescer: Sends) -> None:
         self._coalescer = coalescer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one send."""
         try:
-            body = await _read(receive)
+            body = await read_body(receive)
             if body is None:
                 return
             key, content_type, sent_by = _headers(scope)
@@ -59,21 +60,6 @@ async def _accept(message: pb.AcceptedMessage, send: Send) -> None:
         headers.append(_REPLAYED)
     await send({"type": "http.response.start", "status": 202, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """Return the body, or None when the client has gone."""
-    message: Message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        whole: bytes = message.get("body", b"")
-        return whole
-    parts: list[bytes] = []
-    while message["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
-    return None
 
 
 def _headers(scope: Scope) -> tuple[str | None, bytes | None, Metadata]:

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import answers, render, requests, schemas
-from gateway.coalesce import Coalescer
 from gateway.identity import caller
+from gateway.joining import Sends
 from gateway.routing import documented, router
 from gateway.rpc import Backends, call
 from posthouse.v1 import conversation_pb2, message_pb2
@@ -22,7 +22,7 @@ _LAST_PAGE = 100
 class SmsRoutes:
     """POST /sms/send, and GET and PATCH /conversations/{phone_number}."""
 
-    def __init__(self, backends: Backends, coalescer: Coalescer, phone_number: str | None) -> None:
+    def __init__(self, backends: Backends, coalescer: Sends, phone_number: str | None) -> None:
         self._conversation = backends.conversation
         self._coalescer = coalescer
         self._phone_number = phone_number

@@ -1,86 +1,95 @@
-"""Routes that providers call: the request goes to MessageService as it came, and its answer comes back."""
+"""The routes that providers call, plain ASGI: requests go to MessageService as they came, many in a call."""
 
 import asyncio
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, Path, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
-from gateway.routing import API, ResponseDocs, router
-from gateway.rpc import CALL_TIMEOUT, Backends, call
+from gateway import problems
+from gateway.bodies import read_body
+from gateway.identity import signed_caller
+from gateway.joining import Webhooks
+from gateway.routing import API
+from gateway.rpc import Backends, call_with
 from posthouse.v1 import message_service_pb2 as pb
+from services.kit.errors import PosthouseError
 
-_ANSWERED: ResponseDocs = {
-    200: {"description": "Committed, or known already. The body is what the provider expects."}
-}
+_ANY = f"{API}/webhooks/"
+_TEMPLATE = f"{_ANY}{{provider}}"
+_TWILIO = frozenset({"/webhook/twilio/sms", "/webhook/twilio/status"})
 
-
-# Bytes of a body from which on few are taken at a time, and how many; the others wait, unread.
+# Bytes of a body from which on few are taken at a time, each in a call of its own, and how many; the others
+# wait, unread.
 _LARGE = 1_048_576
 _MOST_LARGE = 4
 # Seconds their transaction may take.
 _LARGE_TIMEOUT = 60.0
 
+_OK = 200
 
-class WebhookRoutes:
+
+class WebhookRoute:
     """Takes webhooks in. The body is never parsed here: signatures cover its bytes."""
 
-    def __init__(self, backends: Backends) -> None:
+    def __init__(self, backends: Backends, webhooks: Webhooks) -> None:
         self._message = backends.message
+        self._webhooks = webhooks
         # Bodies that are several times in memory while they are passed on.
         self._large = asyncio.Semaphore(_MOST_LARGE)
 
-    def router(self) -> APIRouter:
-        """Return the routes."""
-        routes = router("", "webhooks")
-        add = routes.add_api_route
-        add(f"{API}/webhooks/{{provider}}", self.ingest, methods=["POST"],
-            summary="Take a provider's webhook", responses=_ANSWERED)  # fmt: skip
-        for path in ("/webhook/twilio/sms", "/webhook/twilio/status"):
-            add(path, self.ingest_twilio, methods=["POST"], summary="Take a webhook of Twilio",
-                operation_id=path.strip("/").replace("/", "_"), responses=_ANSWERED)  # fmt: skip
-        return routes
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request to a path of providers'; raises HTTPException for one that is none."""
+        provider = _provider(scope["path"])
+        if not provider:
+            raise HTTPException(404)
+        if scope["method"] != "POST":
+            raise HTTPException(405)
+        try:
+            if _is_small(scope):
+                response = await self._join(scope, receive, provider)
+            else:
+                async with self._large:
+                    response = await self._pass_on(scope, receive, provider)
+        except PosthouseError as error:
+            await problems.response(problems.from_error(error), scope)(scope, receive, send)
+            return
+        if response is not None:
+            await _answer(response, send)
 
-    async def ingest(
-        self, request: Request, provider: Annotated[str, Path(examples=["simulator"])]
-    ) -> Response:
-        """Verify, store and apply what a provider reports; a repeat changes nothing."""
-        return await self._ingest(request, provider)
-
-    async def ingest_twilio(self, request: Request) -> Response:
-        """Verify, store and apply what Twilio reports; a repeat changes nothing."""
-        return await self._ingest(request, "twilio")
-
-    async def _ingest(self, request: Request, provider: str) -> Response:
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) <= _LARGE:
-            return await self._pass_on(request, provider)
-        async with self._large:
-            return await self._pass_on(request, provider, seconds=_LARGE_TIMEOUT)
-
-    async def _pass_on(self, request: Request, provider: str, *, seconds: float = CALL_TIMEOUT) -> Response:
-        message = pb.IngestWebhookRequest(
-            provider=provider,
-            method=request.method,
-            url=called_url(request),
-            headers=[
-                pb.Header(name=name.decode("latin-1"), value=value.decode("latin-1"))
-                for name, value in request.scope["headers"]
-            ],
-            body=await request.body(),
-            remote_address=request.client.host if request.client else "",
-        )
-        response = await call(self._message.IngestWebhook, message, request, seconds=seconds)
-        return Response(
-            response.body,
-            response.http_status or 200,
-            {"content-type": response.content_type} if response.content_type else None,
+    async def _join(self, scope: Scope, receive: Receive, provider: str) -> pb.IngestWebhookResponse | None:
+        body = await read_body(receive)
+        if body is None:
+            return None
+        request = _request(scope, provider, body)
+        return await self._webhooks.send(
+            request,
+            size=request.ByteSize(),
+            caller=signed_caller(scope),
+            request_id=scope["state"]["request_id"],
         )
 
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, provider: str
+    ) -> pb.IngestWebhookResponse | None:
+        body = await read_body(receive)
+        if body is None:
+            return None
+        metadata = (("x-request-id", scope["state"]["request_id"]), *signed_caller(scope))
+        request = _request(scope, provider, body)
+        return await call_with(self._message.IngestWebhook, request, metadata, seconds=_LARGE_TIMEOUT)
 
-def called_url(request: Request) -> str:
+
+def template_of(path: str) -> str:
+    """Return the route that a path of providers' belongs to, "unmatched" when there is none."""
+    if path in _TWILIO:
+        return path
+    return _TEMPLATE if _provider(path) else "unmatched"
+
+
+def called_url(scope: Scope) -> str:
     """Return the URL as the client called it: its own host name, path and query, byte for byte."""
-    scope = request.scope
-    host = request.headers.get("host")
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     if not host:
         name, port = scope.get("server") or ("localhost", None)
         host = f"{name}:{port}" if port else name
@@ -88,3 +97,76 @@ def called_url(request: Request) -> str:
     query = scope["query_string"]
     tail = b"?" + query if query else b""
     return f"{scope['scheme']}://{host}{(path + tail).decode('latin-1')}"
+
+
+def _provider(path: str) -> str:
+    """Return whose webhook a path is, "" when it is nobody's."""
+    if path in _TWILIO:
+        return "twilio"
+    name = path.removeprefix(_ANY)
+    return "" if name == path or "/" in name else name
+
+
+def _is_small(scope: Scope) -> bool:
+    """Tell whether a body announces that it is small; one that says nothing is not."""
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return length.isdigit() and int(length[:20]) <= _LARGE
+
+
+def _request(scope: Scope, provider: str, body: bytes) -> pb.IngestWebhookRequest:
+    client = scope.get("client")
+    return pb.IngestWebhookRequest(
+        provider=provider,
+        method=scope["method"],
+        url=called_url(scope),
+        headers=[
+            pb.Header(name=name.decode("latin-1"), value=value.decode("latin-1"))
+            for name, value in scope["headers"]
+        ],
+        body=body,
+        remote_address=client[0] if client else "",
+    )
+
+
+async def _answer(response: pb.IngestWebhookResponse, send: Send) -> None:
+    headers = [(b"content-length", b"%d" % len(response.body))]
+    if response.content_type:
+        headers.append((b"content-type", response.content_type.encode("latin-1")))
+    await send({"type": "http.response.start", "status": response.http_status or _OK, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "tags": ["webhooks"],
+        "summary": summary,
+        "description": "Verify, store and apply what a provider reports; a repeat changes nothing.",
+        "operationId": operation_id,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Committed, or known already. The body is what the provider expects."}
+        },
+    }
+
+
+# The routes are not FastAPI's, so their documentation is written by hand.
+OPERATIONS: dict[str, dict[str, Any]] = {
+    _TEMPLATE: {
+        "post": _operation(
+            "Take a provider's webhook",
+            "ingest",
+            [
+                {
+                    "name": "provider",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "string", "examples": ["simulator"]},
+                }
+            ],
+        )
+    },
+    **{
+        path: {"post": _operation("Take a webhook of Twilio", path.strip("/").replace("/", "_"), [])}
+        for path in sorted(_TWILIO)
+    },
+}

@@ -8,12 +8,21 @@ import grpc
 from services.kit.authentication import Authenticator
 from services.kit.callers import Caller, set_caller
 from services.kit.errors import ForbiddenError, PosthouseError
-from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, WATCH_EVENTS, check_scope
+from services.kit.scopes import (
+    ANY,
+    INGEST_WEBHOOK,
+    INGEST_WEBHOOKS,
+    SCOPE_OF_METHOD,
+    WATCH_EVENTS,
+    check_scope,
+)
 
 _Handler = Callable[[Any, Any], Any]
 
 # Service names by what the settings call them, and may open to everyone.
 _ENDPOINTS = {"/grpc.health.": "health", "/grpc.reflection.": "reflection"}
+# Providers have no credentials of ours: their signatures are checked behind the gateway.
+_SIGNED = frozenset({INGEST_WEBHOOK, INGEST_WEBHOOKS})
 _METHOD_KINDS = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -59,8 +68,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # g
         endpoint = next((name for start, name in _ENDPOINTS.items() if method.startswith(start)), None)
         if endpoint in authenticator.open_endpoints:
             return None
-        # Providers have no credentials of ours: their signatures are checked behind the gateway.
-        if (method == INGEST_WEBHOOK or endpoint is not None) and authenticator.is_gateway(metadata):
+        if (method in _SIGNED or endpoint is not None) and authenticator.is_gateway(metadata):
             return None
         # The gateway reads the events of all its watchers by one call, and checks each watcher by itself.
         if method == WATCH_EVENTS and authenticator.speaks_for_itself(metadata):

@@ -8,13 +8,14 @@ import grpc
 from services.kit.config import Settings
 from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limits import RateLimiter
+from services.kit.scopes import INGEST_WEBHOOK, INGEST_WEBHOOKS
 from services.kit.sliding_window import Quota
 
 _Handler = Callable[[Any, Any], Any]
 
 _OURS = "/posthouse."
 # Providers cannot slow down; what they report would be lost.
-_EXEMPT = frozenset({"/posthouse.v1.MessageService/IngestWebhook"})
+_EXEMPT = frozenset({INGEST_WEBHOOK, INGEST_WEBHOOKS})
 
 
 class RateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in its stubs only

@@ -18,6 +18,7 @@ _DISPATCH: Final = "/posthouse.v1.DispatchService/"
 _AUTH: Final = "/posthouse.v1.AuthService/"
 
 INGEST_WEBHOOK: Final = f"{_MESSAGE}IngestWebhook"
+INGEST_WEBHOOKS: Final = f"{_MESSAGE}IngestWebhooks"
 WATCH_EVENTS: Final = f"{_CONVERSATION}WatchEvents"
 
 # Full name of the RPC -> the scope it needs. Whoever has ADMIN has them all.
@@ -31,6 +32,7 @@ SCOPE_OF_METHOD: Final = {
     f"{_MESSAGE}PreviewMessage": SEND,
     f"{_MESSAGE}ReceiveMessages": WEBHOOK,
     INGEST_WEBHOOK: WEBHOOK,
+    INGEST_WEBHOOKS: WEBHOOK,
     f"{_MESSAGE}ListOptOuts": READ,
     f"{_MESSAGE}AddOptOut": SEND,
     # It makes people reachable again who asked not to be.

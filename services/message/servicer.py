@@ -21,7 +21,7 @@ from services.message.opt_outs import OptOutKeeper
 from services.message.preview import Previewer
 from services.message.receiving import Receiver
 from services.message.sending import Sender
-from services.message.webhooks import WebhookIngester
+from services.message.webhooks import Arrived, Ingested, WebhookIngester
 from services.providers.base import WebhookRequest
 
 _MAX_BATCH = 1000
@@ -173,28 +173,51 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
         self, request: pb.IngestWebhookRequest, _context: _Context
     ) -> pb.IngestWebhookResponse:
         """Take a provider's request."""
-        webhook = WebhookRequest(
-            method=request.method,
-            url=request.url,
-            headers={header.name.lower(): header.value for header in request.headers},
-            body=request.body,
-        )
-        done = await self._ingester.ingest(
-            request.provider, webhook, remote_address=request.remote_address.replace("\0", "")
-        )
-        return pb.IngestWebhookResponse(
-            http_status=200,
-            content_type=done.answer_type,
-            body=done.answer_body,
-            applied_count=done.applied_count,
-            duplicate_count=done.duplicate_count,
-            webhook_log_id=done.webhook_log_id,
-            refused_count=done.refused_count,
+        (answer,) = await self._ingester.ingest([_arrived(request)])
+        if isinstance(answer, PosthouseError):
+            raise answer
+        return _webhook_answer(answer)
+
+    async def IngestWebhooks(
+        self, request: pb.IngestWebhooksRequest, _context: _Context
+    ) -> pb.IngestWebhooksResponse:
+        """Take providers' requests, each on its own."""
+        _check_batch("requests", len(request.requests))
+        answers = await self._ingester.ingest([_arrived(each) for each in request.requests])
+        return pb.IngestWebhooksResponse(
+            results=[
+                pb.WebhookResult(error=to_item_error(answer))
+                if isinstance(answer, PosthouseError)
+                else pb.WebhookResult(response=_webhook_answer(answer))
+                for answer in answers
+            ]
         )
 
     def _client(self, context: _Context) -> Client:
         metadata: Any = context.invocation_metadata()
         return self._clients.of_call(metadata, context.peer())
+
+
+def _arrived(request: pb.IngestWebhookRequest) -> Arrived:
+    webhook = WebhookRequest(
+        method=request.method,
+        url=request.url,
+        headers={header.name.lower(): header.value for header in request.headers},
+        body=request.body,
+    )
+    return Arrived(request.provider, webhook, request.remote_address.replace("\0", ""))
+
+
+def _webhook_answer(done: Ingested) -> pb.IngestWebhookResponse:
+    return pb.IngestWebhookResponse(
+        http_status=200,
+        content_type=done.answer_type,
+        body=done.answer_body,
+        applied_count=done.applied_count,
+        duplicate_count=done.duplicate_count,
+        webhook_log_id=done.webhook_log_id,
+        refused_count=done.refused_count,
+    )
 
 
 def _check_batch(field: str, size: int) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from services.kit import metrics
-from services.kit.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from services.kit.errors import ForbiddenError, InvalidRequestError, NotFoundError, PosthouseError
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.kit.networks import is_loopback
@@ -34,6 +34,15 @@ _FORWARDED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip
 
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request as it came in, the provider whose address it came to, and the peer's address."""
+
+    provider: str
+    request: WebhookRequest
+    remote_address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +76,26 @@ class WebhookIngester:
         self._committer = committer
         self._verification = verification
 
-    async def ingest(self, name: str, request: WebhookRequest, *, remote_address: str) -> Ingested:
-        """Verify a request and commit what it says.
+    async def ingest(self, arrived: Sequence[Arrived]) -> list[Ingested | PosthouseError]:
+        """Verify requests and commit what they say, each on its own, together where they come together.
 
-        Raises NotFoundError for a provider that is not configured, and ForbiddenError for a signature that is
-        missing or wrong. What a provider has signed and nobody can understand is an error in the log and
-        answered as any other: it would be no better the next time.
+        In their order come what they did, or why they were refused: NotFoundError for a provider that is not
+        configured, ForbiddenError for a signature that is missing or wrong, and what the commit raises. What
+        a provider has signed and nobody can understand is an error in the log and answered as any other: it
+        would be no better the next time.
         """
+        return await asyncio.gather(*(self._settle(each) for each in arrived))
+
+    async def _settle(self, arrived: Arrived) -> Ingested | PosthouseError:
+        try:
+            return await self._ingest(arrived.provider, arrived.request, arrived.remote_address)
+        except PosthouseError as error:
+            return error
+        except Exception:  # noqa: BLE001 - logged; its neighbours are answered whatever it was
+            _log.exception("webhook_failed", provider=arrived.provider)
+            return PosthouseError("internal error")
+
+    async def _ingest(self, name: str, request: WebhookRequest, remote_address: str) -> Ingested:
         provider = self._provider(name)
         verdict = "accepted"
         if not await _aside(request, provider.verify):

@@ -64,4 +64,6 @@ def read_json(body: bytes) -> Parameters | None:
 
 
 def _decode(encoded: bytes) -> str:
+    if b"%" not in encoded and b"+" not in encoded:
+        return encoded.decode()
     return unquote_to_bytes(encoded.replace(b"+", b" ")).decode()

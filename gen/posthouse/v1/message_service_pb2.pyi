@@ -344,6 +344,26 @@ class IngestWebhookResponse(_message.Message):
     refused_count: int
     def __init__(self, http_status: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., applied_count: _Optional[int] = ..., duplicate_count: _Optional[int] = ..., webhook_log_id: _Optional[str] = ..., refused_count: _Optional[int] = ...) -> None: ...
 
+class IngestWebhooksRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[IngestWebhookRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[IngestWebhookRequest, _Mapping]]] = ...) -> None: ...
+
+class IngestWebhooksResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[WebhookResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[WebhookResult, _Mapping]]] = ...) -> None: ...
+
+class WebhookResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: IngestWebhookResponse
+    error: ItemError
+    def __init__(self, response: _Optional[_Union[IngestWebhookResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
 class ListOptOutsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "sender", "recipient", "channel_family")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]

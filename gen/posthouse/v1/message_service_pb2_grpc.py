@@ -81,6 +81,11 @@ class MessageServiceStub:
                 request_serializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookRequest.SerializeToString,
                 response_deserializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookResponse.FromString,
                 _registered_method=True)
+        self.IngestWebhooks = channel.unary_unary(
+                '/posthouse.v1.MessageService/IngestWebhooks',
+                request_serializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhooksRequest.SerializeToString,
+                response_deserializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhooksResponse.FromString,
+                _registered_method=True)
         self.ListOptOuts = channel.unary_unary(
                 '/posthouse.v1.MessageService/ListOptOuts',
                 request_serializer=posthouse_dot_v1_dot_message__service__pb2.ListOptOutsRequest.SerializeToString,
@@ -171,6 +176,13 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IngestWebhooks(self, request, context):
+        """Does so with up to 1,000 raw provider requests, each on its own: one refusal never fails its neighbours.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOptOuts(self, request, context):
         """Lists opt-outs, newest first.
         """
@@ -246,6 +258,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.IngestWebhook,
                     request_deserializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookRequest.FromString,
                     response_serializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhookResponse.SerializeToString,
+            ),
+            'IngestWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestWebhooks,
+                    request_deserializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhooksRequest.FromString,
+                    response_serializer=posthouse_dot_v1_dot_message__service__pb2.IngestWebhooksResponse.SerializeToString,
             ),
             'ListOptOuts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOptOuts,
@@ -513,6 +530,33 @@ class MessageService:
             '/posthouse.v1.MessageService/IngestWebhook',
             posthouse_dot_v1_dot_message__service__pb2.IngestWebhookRequest.SerializeToString,
             posthouse_dot_v1_dot_message__service__pb2.IngestWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/posthouse.v1.MessageService/IngestWebhooks',
+            posthouse_dot_v1_dot_message__service__pb2.IngestWebhooksRequest.SerializeToString,
+            posthouse_dot_v1_dot_message__service__pb2.IngestWebhooksResponse.FromString,
             options,
             channel_credentials,
             insecure,

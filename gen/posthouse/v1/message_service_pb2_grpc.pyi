@@ -53,6 +53,8 @@ class MessageServiceStub:
     """Stores inbound messages that another system has already normalised."""
     IngestWebhook: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.IngestWebhookRequest, _message_service_pb2.IngestWebhookResponse]
     """Verifies, stores and applies one raw provider request."""
+    IngestWebhooks: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.IngestWebhooksRequest, _message_service_pb2.IngestWebhooksResponse]
+    """Does so with up to 1,000 raw provider requests, each on its own: one refusal never fails its neighbours."""
     ListOptOuts: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOptOutsRequest, _message_service_pb2.ListOptOutsResponse]
     """Lists opt-outs, newest first."""
     AddOptOut: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AddOptOutRequest, _message_service_pb2.AddOptOutResponse]
@@ -87,6 +89,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Stores inbound messages that another system has already normalised."""
     IngestWebhook: _aio.UnaryUnaryMultiCallable[_message_service_pb2.IngestWebhookRequest, _message_service_pb2.IngestWebhookResponse]  # type: ignore[assignment]
     """Verifies, stores and applies one raw provider request."""
+    IngestWebhooks: _aio.UnaryUnaryMultiCallable[_message_service_pb2.IngestWebhooksRequest, _message_service_pb2.IngestWebhooksResponse]  # type: ignore[assignment]
+    """Does so with up to 1,000 raw provider requests, each on its own: one refusal never fails its neighbours."""
     ListOptOuts: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOptOutsRequest, _message_service_pb2.ListOptOutsResponse]  # type: ignore[assignment]
     """Lists opt-outs, newest first."""
     AddOptOut: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AddOptOutRequest, _message_service_pb2.AddOptOutResponse]  # type: ignore[assignment]
@@ -172,6 +176,14 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.IngestWebhookResponse, _abc.Awaitable[_message_service_pb2.IngestWebhookResponse]]:
         """Verifies, stores and applies one raw provider request."""
+
+    @_abc_1.abstractmethod
+    def IngestWebhooks(
+        self,
+        request: _message_service_pb2.IngestWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.IngestWebhooksResponse, _abc.Awaitable[_message_service_pb2.IngestWebhooksResponse]]:
+        """Does so with up to 1,000 raw provider requests, each on its own: one refusal never fails its neighbours."""
 
     @_abc_1.abstractmethod
     def ListOptOuts(

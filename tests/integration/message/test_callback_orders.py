@@ -13,7 +13,7 @@ from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.message.commit import GroupCommitter
 from services.message.placing import Placer
-from services.message.webhooks import WebhookIngester
+from services.message.webhooks import Arrived, WebhookIngester
 from services.providers.twilio import TwilioConfig, TwilioProvider
 from tests.integration.ledger.rows import LATER, Book, make_draft, settlement_for
 from tests.unit.providers.twilio_carrier import ACCOUNT, PUBLIC, TOKEN, WEBHOOK, form_request
@@ -106,7 +106,7 @@ class _Run:
         # Every other one has lost our ids on its way.
         ours = f"?message_id={message_id}&attempt=1" if self._draw.random() < 0.5 else ""
         request = form_request({"MessageSid": sids[message_id], "MessageStatus": status}, url=WEBHOOK + ours)
-        await self._ingester.ingest("twilio", request, remote_address="")
+        await self._ingester.ingest([Arrived("twilio", request, "")])
         if status in STATE_OF:
             self._best[message_id].add(STATE_OF[status])
 

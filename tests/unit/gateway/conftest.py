@@ -9,9 +9,9 @@ import pytest
 from starlette.types import ASGIApp
 
 from gateway.app import Wiring, build_app
-from gateway.coalesce import Coalescer
 from gateway.events import EventRoute
 from gateway.health import serving
+from gateway.joining import join_sends, join_webhooks
 from gateway.rpc import Backends, call_with
 from services.kit.client import open_channel
 from services.kit.health import HealthMonitor
@@ -61,8 +61,11 @@ async def gateway(fakes: Fakes) -> AsyncIterator[Gateway]:
     wiring = Wiring(
         backends=backends,
         events=events,
-        coalescer=Coalescer(
+        coalescer=join_sends(
             lambda message, metadata: call_with(backends.message.SendMessages, message, metadata)
+        ),
+        webhooks=join_webhooks(
+            lambda message, metadata: call_with(backends.message.IngestWebhooks, message, metadata)
         ),
         monitor=monitor,
         draining=draining,

@@ -1,6 +1,6 @@
 """Scripted services behind real gRPC: each method answers with a value, an error or a function."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,16 @@ def accepted(request: pb.SendMessageRequest, number: int = 0, **fields: Any) -> 
     )
     message.create_time.FromJsonString("2026-11-22T01:02:03.5Z")
     return message
+
+
+def ingested(**fields: Any) -> Callable[[pb.IngestWebhooksRequest], Awaitable[pb.IngestWebhooksResponse]]:
+    """Return what answers every request of IngestWebhooks the same."""
+
+    async def answer(request: pb.IngestWebhooksRequest) -> pb.IngestWebhooksResponse:
+        one = pb.WebhookResult(response=pb.IngestWebhookResponse(**fields))
+        return pb.IngestWebhooksResponse(results=[one] * len(request.requests))
+
+    return answer
 
 
 async def accept_all(request: pb.SendMessagesRequest) -> pb.SendMessagesResponse:

@@ -12,9 +12,9 @@ import pytest
 
 from gateway.app import Wiring, build_app
 from gateway.callers import Callers
-from gateway.coalesce import Coalescer
 from gateway.events import EventRoute
 from gateway.health import serving
+from gateway.joining import join_sends, join_webhooks
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
 from posthouse.v1 import auth_service_pb2
@@ -109,8 +109,11 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     wiring = Wiring(
         backends=backends,
         events=events,
-        coalescer=Coalescer(
+        coalescer=join_sends(
             lambda message, metadata: call_with(backends.message.SendMessages, message, metadata)
+        ),
+        webhooks=join_webhooks(
+            lambda message, metadata: call_with(backends.message.IngestWebhooks, message, metadata)
         ),
         monitor=monitor,
         draining=asyncio.Event(),
@@ -200,8 +203,8 @@ async def test_every_cell_of_the_matrix(guarded: Guarded) -> None:
         needed = SCOPE_OF_CALL[called[0]]
         for number, cell in enumerate(in_turn(guarded.cells, turn)):
             answer = await route.call(guarded.client, cell, bearer=number % 2 == 0)
-            right = 501 if called[0] == "IngestWebhook" or cell.may(needed) else 403
-            if cell.scopes is None and called[0] != "IngestWebhook":
+            right = 501 if called[0] == "IngestWebhooks" or cell.may(needed) else 403
+            if cell.scopes is None and called[0] != "IngestWebhooks":
                 right = 401
             if answer.status_code != right:
                 wrong.append((route.method, route.path, cell.name, answer.status_code, right))

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.coalesce import Coalescer, Limits
+from gateway.coalesce import Limits
 from gateway.identity import Metadata
+from gateway.joining import Sends, join_sends
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
 from services.kit.status import RemoteError
@@ -36,7 +37,7 @@ class Calls:
         return await self._answer(request)
 
 
-def start(coalescer: Coalescer, name: str, *, caller: Metadata = ANN, size: int = 10) -> "asyncio.Task[str]":
+def start(coalescer: Sends, name: str, *, caller: Metadata = ANN, size: int = 10) -> "asyncio.Task[str]":
     async def send() -> str:
         accepted = await coalescer.send(
             pb.SendMessageRequest(body=name), size=size, caller=caller, request_id=f"r-{name}"
@@ -53,7 +54,7 @@ async def turns(count: int = 5) -> None:
 
 async def test_first_goes_at_once_and_later_ones_gather() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(calls_in_flight=1))
+    coalescer = join_sends(calls, Limits(calls_in_flight=1))
     tasks = [start(coalescer, "a")]
     await turns()
     assert calls.batches == [["a"]]
@@ -68,7 +69,7 @@ async def test_first_goes_at_once_and_later_ones_gather() -> None:
 
 async def test_who_is_not_busy_waits_for_no_call() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(busy_size=3, patience=3600))
+    coalescer = join_sends(calls, Limits(busy_size=3, patience=3600))
     tasks = [start(coalescer, "a")]
     await turns()
     tasks.append(start(coalescer, "b"))
@@ -80,7 +81,7 @@ async def test_who_is_not_busy_waits_for_no_call() -> None:
 
 async def test_what_has_lost_its_patience_goes_out_beside_a_slow_call() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(patience=0.01, busy_size=1))
+    coalescer = join_sends(calls, Limits(patience=0.01, busy_size=1))
     tasks = [start(coalescer, "slow")]
     await turns()
     tasks += [start(coalescer, "b"), start(coalescer, "c")]
@@ -96,7 +97,7 @@ async def test_what_has_lost_its_patience_goes_out_beside_a_slow_call() -> None:
 
 async def test_a_full_batch_waits_for_no_call() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(batch_size=2, patience=3600, busy_size=1))
+    coalescer = join_sends(calls, Limits(batch_size=2, patience=3600, busy_size=1))
     tasks = [start(coalescer, "a")]
     await turns()
     tasks += [start(coalescer, name) for name in "bc"]
@@ -108,7 +109,7 @@ async def test_a_full_batch_waits_for_no_call() -> None:
 
 async def test_after_a_large_call_those_answered_may_join_the_next() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(busy_size=2, linger=0.05, patience=3600))
+    coalescer = join_sends(calls, Limits(busy_size=2, linger=0.05, patience=3600))
     first = [start(coalescer, name) for name in "ab"]
     await turns()
     waiting = start(coalescer, "c")
@@ -123,7 +124,7 @@ async def test_after_a_large_call_those_answered_may_join_the_next() -> None:
 async def test_close_does_not_linger() -> None:
     calls = Calls()
     calls.gate.set()
-    coalescer = Coalescer(calls, Limits(busy_size=1, linger=3600, patience=3600))
+    coalescer = join_sends(calls, Limits(busy_size=1, linger=3600, patience=3600))
     await start(coalescer, "a")
     waiting = start(coalescer, "b")
     await turns()
@@ -133,7 +134,7 @@ async def test_close_does_not_linger() -> None:
 
 async def test_no_more_calls_in_flight_than_allowed_and_no_larger_ones() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(calls_in_flight=2, batch_size=3))
+    coalescer = join_sends(calls, Limits(calls_in_flight=2, batch_size=3))
     tasks = [start(coalescer, str(number)) for number in range(10)]
     await turns()
     assert [len(batch) for batch in calls.batches] == [3, 3]
@@ -145,7 +146,7 @@ async def test_no_more_calls_in_flight_than_allowed_and_no_larger_ones() -> None
 async def test_a_call_holds_no_more_bytes_than_allowed() -> None:
     calls = Calls()
     calls.gate.set()
-    coalescer = Coalescer(calls, Limits(batch_bytes=25))
+    coalescer = join_sends(calls, Limits(batch_bytes=25))
     await asyncio.gather(
         *(start(coalescer, name, size=size) for name, size in [("a", 10), ("b", 10), ("c", 90)])
     )
@@ -154,7 +155,7 @@ async def test_a_call_holds_no_more_bytes_than_allowed() -> None:
 
 async def test_close_waits_for_calls_in_flight() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls)
+    coalescer = join_sends(calls)
     task = start(coalescer, "a")
     await turns()
     closing = asyncio.create_task(coalescer.close())
@@ -168,7 +169,7 @@ async def test_close_waits_for_calls_in_flight() -> None:
 async def test_callers_share_no_call() -> None:
     calls = Calls()
     calls.gate.set()
-    coalescer = Coalescer(calls)
+    coalescer = join_sends(calls)
     await asyncio.gather(
         *(start(coalescer, name, caller=who) for name, who in [("a", ANN), ("b", BOB), ("c", ANN)])
     )
@@ -185,7 +186,7 @@ async def test_failure_of_a_call_fails_its_waiters_only() -> None:
 
     calls = Calls(answer)
     calls.gate.set()
-    coalescer = Coalescer(calls, Limits(batch_size=2))
+    coalescer = join_sends(calls, Limits(batch_size=2))
     tasks = [start(coalescer, name) for name in ("a", "b", "bad", "c", "d", "e")]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, UnavailableError) for result in results] == [
@@ -207,7 +208,7 @@ async def test_item_errors_reach_their_own_sender() -> None:
     calls = Calls(answer)
     calls.gate.set()
     results = await asyncio.gather(
-        *(start(coalescer, name) for coalescer in [Coalescer(calls)] for name in "abc"),
+        *(start(coalescer, name) for coalescer in [join_sends(calls)] for name in "abc"),
         return_exceptions=True,
     )
     assert results[0] == "id-a-0"
@@ -226,7 +227,7 @@ async def test_a_broken_call_answers_everyone(fault: str) -> None:
 
     calls = Calls(answer)
     calls.gate.set()
-    coalescer = Coalescer(calls)
+    coalescer = join_sends(calls)
     results = await asyncio.gather(*(start(coalescer, name) for name in "ab"), return_exceptions=True)
     assert all(isinstance(result, PosthouseError) and "secret" not in str(result) for result in results)
 
@@ -236,7 +237,7 @@ async def test_a_broken_call_answers_everyone(fault: str) -> None:
 )
 async def test_full_queue_refuses(limits: Limits) -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, limits)
+    coalescer = join_sends(calls, limits)
     tasks = [start(coalescer, "a")]
     await turns()
     tasks += [start(coalescer, name) for name in "bc"]
@@ -251,7 +252,7 @@ async def test_full_queue_refuses(limits: Limits) -> None:
 
 async def test_a_waiter_that_leaves_takes_nothing_along() -> None:
     calls = Calls()
-    coalescer = Coalescer(calls, Limits(calls_in_flight=1))
+    coalescer = join_sends(calls, Limits(calls_in_flight=1))
     sent, neighbour = start(coalescer, "sent"), start(coalescer, "neighbour")
     await turns()
     unsent = start(coalescer, "unsent")
@@ -287,7 +288,7 @@ def test_each_gets_its_own(sends: list[tuple[int, int, bool]], limits: Limits) -
     async def play() -> None:
         calls = Calls(answer)
         calls.gate.set()
-        coalescer = Coalescer(calls, limits)
+        coalescer = join_sends(calls, limits)
         tasks = []
         for number, (caller, size, poison) in enumerate(sends):
             name = f"{'poison' if poison else 'm'}{number}."

@@ -131,7 +131,13 @@ async def test_front_passes_other_scopes_on() -> None:
 
     limits, endpoints = RateLimits(), Endpoints((), ())
     front = Front(
-        app, direct={}, max_body_bytes=1, max_webhook_bytes=1, rate_limits=limits, endpoints=endpoints
+        app,
+        direct={},
+        webhooks=app,
+        max_body_bytes=1,
+        max_webhook_bytes=1,
+        rate_limits=limits,
+        endpoints=endpoints,
     )  # type: ignore[arg-type]
     await front({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.requests import Request
 
 from gateway import answers
 from gateway.app import build_app
@@ -16,9 +15,10 @@ from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import dispatch_service_pb2 as dispatch_pb
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import ForbiddenError
+from services.kit.status import to_item_error
 from tests.unit.gateway import samples
 from tests.unit.gateway.conftest import MAX_WEBHOOK, PHONE, Gateway
-from tests.unit.gateway.fakes import Fakes, accept_all
+from tests.unit.gateway.fakes import Fakes, accept_all, ingested
 
 CONVERSATIONS = "/api/v1/conversations"
 
@@ -171,7 +171,7 @@ async def test_simulator(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     ],
 )
 async def test_webhooks_pass_as_they_came(gateway: Gateway, path: str, provider: str) -> None:
-    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(
+    gateway.fakes.answers["IngestWebhooks"] = ingested(
         http_status=200, content_type="text/xml", body=b"<Response/>"
     )
     body = b"From=%2B15559876543&Body=h\xe9"
@@ -180,7 +180,7 @@ async def test_webhooks_pass_as_they_came(gateway: Gateway, path: str, provider:
     )
     assert (response.status_code, response.headers["content-type"]) == (200, "text/xml")
     assert response.content == b"<Response/>"
-    request = gateway.fakes.only("IngestWebhook").request
+    (request,) = gateway.fakes.only("IngestWebhooks").request.requests
     assert (request.provider, request.method, request.body) == (provider, "POST", body)
     assert request.url == f"http://posthouse.test{path}?a=%20b&c"
     assert request.remote_address == "203.0.113.9"
@@ -204,13 +204,14 @@ async def test_a_webhook_may_be_larger_than_other_bodies(gateway: Gateway) -> No
 
 
 async def test_forged_webhook(client: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.answers["IngestWebhook"] = ForbiddenError("wrong signature", reason="WEBHOOK_FORGED")
+    refused = to_item_error(ForbiddenError("wrong signature", reason="WEBHOOK_FORGED"))
+    fakes.answers["IngestWebhooks"] = pb.IngestWebhooksResponse(results=[pb.WebhookResult(error=refused)])
     response = await client.post("/api/v1/webhooks/simulator", content=b"{}")
     assert (response.status_code, response.json()["reason"]) == (403, "WEBHOOK_FORGED")
 
 
 async def test_webhook_answer_without_status_or_type(client: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse()
+    fakes.answers["IngestWebhooks"] = ingested()
     response = await client.post("/api/v1/webhooks/simulator", content=b"{}")
     assert (response.status_code, response.content) == (200, b"")
 
@@ -232,7 +233,7 @@ def test_url_without_host_header(server: tuple[str, int] | None, expected: str) 
         "headers": [],
         "server": server,
     }
-    assert called_url(Request(scope)) == expected
+    assert called_url(scope) == expected
 
 
 async def test_sms_send(client: httpx2.AsyncClient, fakes: Fakes) -> None:

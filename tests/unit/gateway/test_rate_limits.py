@@ -19,7 +19,7 @@ from services.kit.rate_limits import RateLimiter
 from services.kit.sliding_window import MemoryWindows
 from services.kit.status import to_item_error
 from tests.unit.gateway.conftest import MAX_BODY, Gateway
-from tests.unit.gateway.fakes import accept_all
+from tests.unit.gateway.fakes import accept_all, ingested
 from tests.unit.gateway.samples import SEND
 
 URL = "/api/v1/messages/send"
@@ -179,7 +179,7 @@ async def test_bulk_senders_have_their_own_limit(client: httpx2.AsyncClient) -> 
 async def test_probes_documentation_and_webhooks_are_exempt(
     client: httpx2.AsyncClient, gateway: Gateway, method: str, path: str
 ) -> None:
-    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    gateway.fakes.answers["IngestWebhooks"] = ingested(http_status=200)
     for _ in range(LIMIT * 2):
         response = await client.request(method, path)
         assert response.status_code in (200, 503)
@@ -213,9 +213,10 @@ async def test_callers_of_different_addresses_do_not_share_a_call(
 async def test_a_webhook_is_logged_with_the_address_behind_the_proxy(
     client: httpx2.AsyncClient, gateway: Gateway
 ) -> None:
-    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    gateway.fakes.answers["IngestWebhooks"] = ingested(http_status=200)
     await client.post("/api/v1/webhooks/simulator", headers={"x-forwarded-for": "198.51.100.7"})
-    assert gateway.fakes.only("IngestWebhook").request.remote_address == "198.51.100.7"
+    (request,) = gateway.fakes.only("IngestWebhooks").request.requests
+    assert request.remote_address == "198.51.100.7"
 
 
 async def test_a_limit_of_the_service_is_a_429_with_its_time(

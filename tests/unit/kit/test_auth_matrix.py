@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 import posthouse.v1
 from posthouse.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from services.kit.client import open_channel
-from services.kit.scopes import ANY, INGEST_WEBHOOK, SCOPE_OF_METHOD, SCOPES, WATCH_EVENTS
+from services.kit.scopes import ANY, INGEST_WEBHOOK, INGEST_WEBHOOKS, SCOPE_OF_METHOD, SCOPES, WATCH_EVENTS
 from services.kit.server import RpcServer
 from services.kit.status import from_rpc_error
 from tests.credentials import GATEWAY, Cell, MemoryKeys, auth_settings, cells, memory_authenticator
@@ -129,7 +129,7 @@ async def test_the_gateway_stands_for_nobody_but_providers(guarded: Guarded) -> 
     forged = [("x-posthouse-gateway", "forged")]
     for method in METHODS:
         # What providers bring, and the events that the gateway hands to watchers it has checked.
-        its_own = path(method) in {INGEST_WEBHOOK, WATCH_EVENTS}
+        its_own = path(method) in {INGEST_WEBHOOK, INGEST_WEBHOOKS, WATCH_EVENTS}
         right = "NOT_IMPLEMENTED" if its_own else "UNAUTHENTICATED"
         assert await guarded.outcome(path(method), token, streams=method.server_streaming) == right
         assert (
@@ -137,7 +137,8 @@ async def test_the_gateway_stands_for_nobody_but_providers(guarded: Guarded) -> 
         )
     # A provider may well have credentials of its own, which are none of ours.
     theirs = [*token, ("authorization", "Basic eDp5")]
-    assert await guarded.outcome(INGEST_WEBHOOK, theirs) == "NOT_IMPLEMENTED"
+    for method in (INGEST_WEBHOOK, INGEST_WEBHOOKS):
+        assert await guarded.outcome(method, theirs) == "NOT_IMPLEMENTED"
 
 
 async def reflect(guarded: Guarded, metadata: Any) -> str:

@@ -37,6 +37,9 @@ class Messages(pb_grpc.MessageServiceServicer):
     async def IngestWebhook(self, _request: Any, _context: Any) -> pb.IngestWebhookResponse:  # noqa: N802
         return pb.IngestWebhookResponse()
 
+    async def IngestWebhooks(self, _request: Any, _context: Any) -> pb.IngestWebhooksResponse:  # noqa: N802
+        return pb.IngestWebhooksResponse()
+
 
 class Conversations(conversation_grpc.ConversationServiceServicer):
     async def WatchEvents(self, _request: Any, _context: Any) -> Any:  # noqa: N802
@@ -143,3 +146,4 @@ async def test_the_gateway_is_not_limited_a_second_time(peer: Peer) -> None:
 async def test_health_and_webhooks_are_exempt(peer: Peer) -> None:
     assert await passed(peer.health.Check, health_pb2.HealthCheckRequest()) == 10
     assert await passed(peer.messages.IngestWebhook, pb.IngestWebhookRequest()) == 10
+    assert await passed(peer.messages.IngestWebhooks, pb.IngestWebhooksRequest()) == 10

@@ -1,0 +1,105 @@
+"""Providers' routes: concurrent requests share a call, and each gets its own answer."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client import REGISTRY
+
+from gateway.app import build_app
+from gateway.rate_limits import RateLimits
+from gateway.webhooks import template_of
+from posthouse.v1 import message_service_pb2 as pb
+from services.kit.errors import ForbiddenError, NotFoundError, OverloadedError, PosthouseError
+from services.kit.status import to_item_error
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.fakes import ingested
+
+PATH = "/api/v1/webhooks/simulator"
+REFUSALS: dict[bytes, PosthouseError] = {
+    b"forged": ForbiddenError("wrong signature", reason="WEBHOOK_FORGED"),
+    b"unknown": NotFoundError("no such provider", reason="PROVIDER_NOT_FOUND"),
+    b"busy": OverloadedError("too much waits", retry_after=3),
+}
+
+
+async def _answer(request: pb.IngestWebhooksRequest) -> pb.IngestWebhooksResponse:
+    """Refuse what its body names, and give all others their body back."""
+    return pb.IngestWebhooksResponse(
+        results=[
+            pb.WebhookResult(error=to_item_error(REFUSALS[each.body]))
+            if each.body in REFUSALS
+            else pb.WebhookResult(response=pb.IngestWebhookResponse(http_status=200, body=each.body))
+            for each in request.requests
+        ]
+    )
+
+
+async def test_concurrent_requests_share_a_call_and_nothing_else(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhooks"] = _answer
+    bodies = [b"one", b"forged", b"two", b"unknown", b"busy", b"three"]
+    answers = await asyncio.gather(*(gateway.client.post(PATH, content=body) for body in bodies))
+    assert [answer.status_code for answer in answers] == [200, 403, 200, 404, 429, 200]
+    assert [answer.content for answer in answers if answer.status_code == 200] == [b"one", b"two", b"three"]
+    assert answers[1].json()["reason"] == "WEBHOOK_FORGED"
+    assert answers[4].headers["retry-after"] == "3"
+    (seen,) = gateway.fakes.seen
+    assert [each.body for each in seen.request.requests] == bodies
+
+
+async def test_requests_of_different_addresses_and_credentials_share_a_call(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhooks"] = ingested(http_status=200)
+    app = build_app(replace(gateway.wiring, rate_limits=RateLimits(gateway_token="a-token-of-the-gateway")))
+
+    async def post(address: str) -> int:
+        transport = httpx2.ASGITransport(app, client=(address, 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://posthouse.test") as client:
+            answer = await client.post(PATH, content=b"{}", headers={"authorization": f"Basic {address}"})
+            return answer.status_code
+
+    assert await asyncio.gather(post("203.0.113.1"), post("203.0.113.2")) == [200, 200]
+    (seen,) = gateway.fakes.seen
+    assert [each.remote_address for each in seen.request.requests] == ["203.0.113.1", "203.0.113.2"]
+    assert seen.metadata["x-posthouse-gateway"] == "a-token-of-the-gateway"
+    assert not {"authorization", "x-posthouse-address"} & seen.metadata.keys()
+
+
+async def test_a_large_body_travels_alone(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhooks"] = ingested(http_status=200)
+    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    large = b"x" * (1024 * 1024 + 1)
+    answers = await asyncio.gather(*(gateway.client.post(PATH, content=body) for body in (b"a", large, b"b")))
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert gateway.fakes.only("IngestWebhook").request.body == large
+    assert [each.body for each in gateway.fakes.only("IngestWebhooks").request.requests] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_only_posts_are_taken(client: httpx2.AsyncClient, method: str) -> None:
+    answer = await client.request(method, PATH)
+    assert (answer.status_code, answer.json()["reason"]) == (405, "METHOD_NOT_ALLOWED")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/webhooks/", "/api/v1/webhooks/a/b", "/webhook/x", "/webhook/twilio"]
+)
+async def test_what_is_no_route_is_not_found(client: httpx2.AsyncClient, path: str) -> None:
+    answer = await client.post(path, content=b"{}")
+    assert (answer.status_code, answer.json()["reason"]) == (404, "NOT_FOUND")
+    assert template_of(path) == "unmatched"
+
+
+async def test_metrics_name_the_route_and_not_the_provider(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhooks"] = ingested(http_status=200)
+
+    def counted(route: str) -> float:
+        labels: dict[str, Any] = {"route": route, "status": "200"}
+        return REGISTRY.get_sample_value("api_request_duration_seconds_count", labels) or 0.0
+
+    routes = ["/api/v1/webhooks/{provider}", "/webhook/twilio/sms"]
+    before = [counted(route) for route in routes]
+    await gateway.client.post("/api/v1/webhooks/anything", content=b"{}")
+    await gateway.client.post("/webhook/twilio/sms", content=b"{}")
+    assert [counted(route) for route in routes] == [count + 1 for count in before]
