@@ -28,8 +28,8 @@ class Limits:
     batch_bytes: int = 4 * 1024 * 1024
     # Calls of one caller at the same time.
     calls_in_flight: int = 4
-    # A caller whose last call had at least so many requests is busy. Then a further call is made beside one in
-    # flight only for what has waited for `patience`, and after one the next waits for those answered to
+    # A caller whose last call had at least so many requests is busy. Then a further call is made beside one
+    # in flight only for what has waited for `patience`, and after one the next waits for those answered to
     # come again.
     busy_size: int = 8
     patience: float = 0.05

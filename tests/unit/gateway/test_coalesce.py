@@ -81,7 +81,7 @@ async def test_who_is_not_busy_waits_for_no_call() -> None:
 
 async def test_what_has_lost_its_patience_goes_out_beside_a_slow_call() -> None:
     calls = Calls()
-    coalescer = join_sends(calls, Limits(patience=0.01, busy_size=1))
+    coalescer = join_sends(calls, Limits(patience=1, busy_size=1))
     tasks = [start(coalescer, "slow")]
     await turns()
     tasks += [start(coalescer, "b"), start(coalescer, "c")]
