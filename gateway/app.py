@@ -13,6 +13,7 @@ from gateway import events, openapi, problems, send, webhooks
 from gateway.callers import Callers
 from gateway.conversations import ConversationRoutes
 from gateway.dispatch import DispatchRoutes
+from gateway.erasures import ErasureRoutes
 from gateway.events import EventRoute
 from gateway.front import Front
 from gateway.health import HealthRoutes
@@ -68,6 +69,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
         ConversationRoutes(wiring.backends),
         DispatchRoutes(wiring.backends),
         OptOutRoutes(wiring.backends),
+        ErasureRoutes(wiring.backends),
         SmsRoutes(wiring.backends, wiring.coalescer, wiring.phone_number),
         HealthRoutes(wiring.monitor, wiring.draining, wiring.version),
     ):

@@ -12,6 +12,7 @@ from posthouse.v1 import (
     conversation_service_pb2_grpc,
     dispatch_service_pb2_grpc,
     message_service_pb2_grpc,
+    privacy_service_pb2_grpc,
 )
 from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
 from services.kit.status import from_rpc_error
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from posthouse.v1.conversation_service_pb2_grpc import ConversationServiceAsyncStub
     from posthouse.v1.dispatch_service_pb2_grpc import DispatchServiceAsyncStub
     from posthouse.v1.message_service_pb2_grpc import MessageServiceAsyncStub
+    from posthouse.v1.privacy_service_pb2_grpc import PrivacyServiceAsyncStub
 
 _Req = TypeVar("_Req")
 _Res = TypeVar("_Res")
@@ -42,6 +44,8 @@ class Backends:
     dispatch: "DispatchServiceAsyncStub"
     # In the process of MessageService.
     auth: "AuthServiceAsyncStub"
+    # The same.
+    privacy: "PrivacyServiceAsyncStub"
 
     @classmethod
     def over(
@@ -53,6 +57,7 @@ class Backends:
             conversation_service_pb2_grpc.ConversationServiceStub(conversation),
             dispatch_service_pb2_grpc.DispatchServiceStub(dispatch),
             auth_service_pb2_grpc.AuthServiceStub(message),
+            privacy_service_pb2_grpc.PrivacyServiceStub(message),
         )
 
 

@@ -180,6 +180,9 @@ class Settings(BaseSettings):
         le=1,
         description="Share of its time a conversation process may spend on indexing for search; 0: none.",
     )
+    message_retention_days: int = Field(
+        default=0, ge=0, le=36_500, description="Days messages are kept; 0: for ever. See docs/privacy.md."
+    )
     webhook_log_retention: float = Field(
         default=2_592_000.0, ge=3600, description="Seconds the raw requests of providers are kept."
     )

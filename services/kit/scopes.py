@@ -16,6 +16,7 @@ _MESSAGE: Final = "/posthouse.v1.MessageService/"
 _CONVERSATION: Final = "/posthouse.v1.ConversationService/"
 _DISPATCH: Final = "/posthouse.v1.DispatchService/"
 _AUTH: Final = "/posthouse.v1.AuthService/"
+_PRIVACY: Final = "/posthouse.v1.PrivacyService/"
 
 INGEST_WEBHOOK: Final = f"{_MESSAGE}IngestWebhook"
 INGEST_WEBHOOKS: Final = f"{_MESSAGE}IngestWebhooks"
@@ -62,6 +63,9 @@ SCOPE_OF_METHOD: Final = {
     f"{_AUTH}RotateApiKey": ADMIN,
     f"{_AUTH}RevokeApiKey": ADMIN,
     f"{_AUTH}GetCaller": ANY,
+    f"{_PRIVACY}EraseAddress": ADMIN,
+    f"{_PRIVACY}GetErasure": ADMIN,
+    f"{_PRIVACY}ListErasures": ADMIN,
 }
 
 

@@ -453,3 +453,24 @@ trace_contexts = sa.Table(
     _time("create_time", nullable=False),
     sa.Index("trace_contexts_create_time", "create_time", postgresql_using="brin"),
 )
+
+# Who had what erased: the record outlives the data.
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    _uuid("id", primary_key=True),
+    # While it is under way; null afterwards.
+    sa.Column("address", sa.Text),
+    sa.Column("masked_address", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    # Who asked; empty when calls are not authenticated.
+    sa.Column("caller", sa.Text, nullable=False),
+    _time("create_time", nullable=False),
+    _time("end_time", nullable=True),
+    sa.Column("cancelled_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("message_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("conversation_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("webhook_count", sa.BigInteger, nullable=False, server_default="0"),
+    # One erasure of an address at a time.
+    sa.Index("erasures_address", "address", unique=True),
+)

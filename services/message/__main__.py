@@ -2,7 +2,7 @@
 
 import asyncio
 
-from posthouse.v1 import auth_service_pb2_grpc
+from posthouse.v1 import auth_service_pb2_grpc, privacy_service_pb2_grpc
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.authentication import Authenticator
 from services.kit.bus import Bus, BusConfig
@@ -27,9 +27,11 @@ from services.message.auth_servicer import AuthServicer
 from services.message.cancelling import Canceller
 from services.message.cleaning import Cleaner
 from services.message.commit import GroupCommitter
+from services.message.erasing import Eraser
 from services.message.opt_outs import OptOutKeeper
 from services.message.placing import Placer
 from services.message.preview import Previewer
+from services.message.privacy_servicer import PrivacyServicer
 from services.message.receiving import Receiver
 from services.message.route_health import RouteHealth
 from services.message.sender_pools import SenderPools
@@ -104,7 +106,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         "posthouse.v1.MessageService",
         interceptors=RateLimitInterceptor.build(settings, limiter, clients),
         authenticator=Authenticator.build(settings, ApiKeyStore(database)),
-        beside=["posthouse.v1.AuthService"],
+        beside=["posthouse.v1.AuthService", "posthouse.v1.PrivacyService"],
     )
     pb_grpc.add_MessageServiceServicer_to_server(servicer, server.server)
     pepper = settings.api_key_secret.get_secret_value() if settings.api_key_secret else None
@@ -122,6 +124,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         },
         on_report=server.report,
     )
+    eraser = Eraser(database)
+    privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server(PrivacyServicer(eraser), server.server)
 
     await database.start()
     await bus.start()
@@ -140,7 +144,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.create_task(monitor.run(), name="health"),
         asyncio.create_task(backlog.run(), name="backlog"),
         asyncio.create_task(health.run(bus), name="breakers"),
-        asyncio.create_task(Cleaner(database, retention).run(), name="clean"),
+        asyncio.create_task(
+            Cleaner(database, retention, message_days=settings.message_retention_days).run(), name="clean"
+        ),
+        asyncio.create_task(eraser.run(), name="erase"),
         asyncio.create_task(Placer(database, committer).run(), name="place"),
     ]
     try:

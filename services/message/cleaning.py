@@ -2,11 +2,14 @@
 
 import asyncio
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 
 from services.kit import metrics
 from services.kit.errors import UnavailableError
+from services.kit.ids import first_id_at
 from services.kit.logs import get_logger
 from services.ledger.database import Database
+from services.ledger.erasing import delete_old_messages
 from services.ledger.retention import Retention, delete_expired
 
 _log = get_logger(__name__)
@@ -15,8 +18,12 @@ _log = get_logger(__name__)
 class Cleaner:
     """Deletes what has been kept long enough, every `interval` seconds. Any number of processes may."""
 
-    def __init__(self, database: Database, retention: Retention, *, interval: float = 300.0) -> None:
+    def __init__(
+        self, database: Database, retention: Retention, *, interval: float = 300.0, message_days: int = 0
+    ) -> None:
+        """Keep messages for `message_days`, for ever if that is 0."""
         self._database = database
+        self._message_days = message_days
         self._retention = retention
         self._interval = interval
 
@@ -38,6 +45,10 @@ class Cleaner:
             async with self._database.hot() as connection:
                 keep = getattr(self._retention, field.name)
                 deleted[field.name] = await delete_expired(connection, field.name, keep)
+        if self._message_days:
+            bound = first_id_at(datetime.now(UTC) - timedelta(days=self._message_days))
+            async with self._database.hot() as connection:
+                deleted["messages"] = await delete_old_messages(connection, bound=bound)
         # News of messages that never became ours, or that no attempt has ever owned up to.
         metrics.RECEIPTS.labels("unplaced").inc(deleted["parked_receipts"])
         if any(deleted.values()):

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.v1 import auth_service_pb2, conversation_service_pb2, dispatch_service_pb2, message_service_pb2
+from posthouse.v1 import (
+    auth_service_pb2,
+    conversation_service_pb2,
+    dispatch_service_pb2,
+    message_service_pb2,
+    privacy_service_pb2,
+)
 
 _ROOT = Path(__file__).parents[2]
 
@@ -37,6 +43,7 @@ def _rows() -> list[str]:
     for place, module in {
         "message/servicer": message_service_pb2,
         "message/auth_servicer": auth_service_pb2,
+        "message/privacy_servicer": privacy_service_pb2,
         "conversation/servicer": conversation_service_pb2,
         "dispatch/servicer": dispatch_service_pb2,
     }.items():

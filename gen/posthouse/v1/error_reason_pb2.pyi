@@ -30,6 +30,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_DEAD_LETTER_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_LARGE: _ClassVar[ErrorReason]
     ERROR_REASON_API_KEY_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_ERASURE_NOT_FOUND: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason
@@ -54,3 +55,4 @@ ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_DEAD_LETTER_NOT_FOUND: ErrorReason
 ERROR_REASON_TOO_LARGE: ErrorReason
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason
+ERROR_REASON_ERASURE_NOT_FOUND: ErrorReason

@@ -19,6 +19,8 @@ from posthouse.v1 import (
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
+    privacy_service_pb2,
+    privacy_service_pb2_grpc,
 )
 from services.kit.errors import NotImplementedYetError
 from services.kit.server import ErrorInterceptor
@@ -27,6 +29,7 @@ pb = message_service_pb2
 
 _SERVICES = [
     (auth_service_pb2, auth_service_pb2_grpc, "AuthService"),
+    (privacy_service_pb2, privacy_service_pb2_grpc, "PrivacyService"),
     (message_service_pb2, message_service_pb2_grpc, "MessageService"),
     (conversation_service_pb2, conversation_service_pb2_grpc, "ConversationService"),
     (dispatch_service_pb2, dispatch_service_pb2_grpc, "DispatchService"),
