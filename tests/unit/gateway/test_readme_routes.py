@@ -13,6 +13,7 @@ _WRITTEN = {
     "$url": "",
     "messages/$id": "messages/{message_id}",
     "$conversation": "{conversation_id}",
+    "$erasure": "{erasure_id}",
     "webhooks/simulator": "webhooks/{provider}",
     "conversations/+15559876543": "conversations/{phone_number}",
 }
