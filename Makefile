@@ -66,6 +66,18 @@ EXAMPLES ?= 20000
 fuzz: $(READY) ## Feed every webhook parser EXAMPLES inputs a test: make fuzz EXAMPLES=200000
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/unit/providers -k unexpected -o timeout=0 -n $(WORKERS) $(ARGS)
 
+API ?= http://127.0.0.1:8000
+API_EXAMPLES ?= 500
+
+# Its own environment: it brings much, and nothing else needs it. The stream of events never ends by itself.
+.PHONY: fuzz-api
+fuzz-api: $(READY) ## Try every route of a running stack with API_EXAMPLES made-up requests: make fuzz-api API=http://…
+	$(BIN)/uv tool run schemathesis==4.32.5 run $(API)/api/v1/openapi.json --exclude-path /api/v1/events \
+		--max-examples $(API_EXAMPLES) --phases examples,coverage,fuzzing,stateful --continue-on-failure \
+		--checks not_a_server_error,status_code_conformance,content_type_conformance \
+		--checks response_schema_conformance,response_headers_conformance \
+		--suppress-health-check all --request-timeout 15 $(ARGS)
+
 CANARY_LOG_LINES ?= 100000
 
 .PHONY: canaries

@@ -31,13 +31,12 @@ def _curl(stack: E2eStack, service: int, *arguments: str) -> str:
 
 @pytest.mark.parametrize(("place", "name"), list(enumerate(_SERVICES)))
 def test_reflection_lists_the_service(stack: E2eStack, place: int, name: str) -> None:
-    own = ["posthouse.v1.AuthService"] if name == "MessageService" else []
-    assert _curl(stack, place, "--list-services", "").split() == [
+    beside = {"MessageService": {"AuthService", "PrivacyService"}}.get(name, set())
+    assert set(_curl(stack, place, "--list-services", "").split()) == {
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
-        *own,
-        f"posthouse.v1.{name}",
-    ]
+        *(f"posthouse.v1.{each}" for each in {name, *beside}),
+    }
 
 
 @pytest.mark.parametrize(
