@@ -24,6 +24,7 @@ from gateway.rate_limits import Endpoints, RateLimits
 from gateway.requests import check_content_type
 from gateway.rpc import Backends
 from gateway.sms import SmsRoutes
+from gateway.subscriptions import SubscriptionRoutes
 from gateway.webhooks import WebhookRoute
 from services.kit.errors import PosthouseError
 from services.kit.health import HealthMonitor
@@ -70,6 +71,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
         DispatchRoutes(wiring.backends),
         OptOutRoutes(wiring.backends),
         ErasureRoutes(wiring.backends),
+        SubscriptionRoutes(wiring.backends),
         SmsRoutes(wiring.backends, wiring.coalescer, wiring.phone_number),
         HealthRoutes(wiring.monitor, wiring.draining, wiring.version),
     ):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import grpc
 import orjson
 
-from gateway import render
 from gateway.identity import Metadata
 from gateway.rpc import typed
 from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import event_pb2
 from services.kit.attendance import Attendance
 from services.kit.errors import PosthouseError, UnavailableError
+from services.kit.event_json import event_json
 from services.kit.fanout import Entry, Fanout
 from services.kit.logs import get_logger
 from services.kit.positions import Position, read_position
@@ -132,7 +132,7 @@ def rendered(entry: EventEntry) -> bytes:
         if event is None:
             entry.rendered = gap(entry.position)
         else:
-            data = orjson.dumps(render.event(event))
+            data = orjson.dumps(event_json(event))
             head = f"id: {entry.position}\nevent: {event.type}\ndata: "
             entry.rendered = b"%b%b\n\n" % (head.encode(), data)
     return entry.rendered

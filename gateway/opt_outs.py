@@ -12,6 +12,7 @@ from gateway.schemas import FamilyWord, PageSize, PageToken
 from posthouse.v1 import consent_pb2
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.enum_names import CONSENT_CHANGE, CONSENT_SOURCE, FAMILY
+from services.kit.event_json import time_text
 
 
 class OptOutRoutes:
@@ -133,7 +134,7 @@ def _opt_out(item: consent_pb2.OptOut) -> render.Json:
         "keyword": item.keyword or None,
         "reason": item.reason or None,
         "message_id": item.message_id or None,
-        "created_at": render.time_text(item.create_time),
+        "created_at": time_text(item.create_time),
     }
 
 
@@ -149,6 +150,6 @@ def _event(item: consent_pb2.ConsentEvent) -> render.Json:
         "reason": item.reason or None,
         "message_id": item.message_id or None,
         "effective": item.effective,
-        "said_at": render.time_text(item.event_time),
-        "created_at": render.time_text(item.create_time),
+        "said_at": time_text(item.event_time),
+        "created_at": time_text(item.create_time),
     }

@@ -5,35 +5,26 @@ are not set, and texts and numbers that are empty unless there is something to s
 """
 
 import base64
-from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from google.protobuf.message import Message as Protobuf
-from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.responses import Response
 
 from gateway import problems
-from posthouse.v1 import conversation_pb2, dispatch_pb2, event_pb2, message_pb2
+from posthouse.v1 import conversation_pb2, dispatch_pb2, message_pb2
 from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.enum_names import BREAKER, CHANNEL, DIRECTION, ENCODING, FAMILY, OUTCOME, PRIORITY, STATE
+from services.kit.event_json import time_text
 from services.kit.status import from_item_error
 
 Json = dict[str, Any]
-
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: the offset is written by hand
 
 
 def answer(data: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return the HTTP answer of a JSON value."""
     return Response(orjson.dumps(data), status, headers, "application/json")
-
-
-def time_text(stamp: Timestamp) -> str:
-    """Return a time as RFC 3339 in UTC with microseconds."""
-    moment = _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
-    return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def _when(message: Protobuf, field: str) -> str | None:
@@ -115,25 +106,6 @@ def message_event(event: message_pb2.MessageEvent) -> Json:
         "provider": event.provider or None,
         "error_code": event.error_code or None,
         "detail": event.detail or None,
-    }
-
-
-def event(item: event_pb2.Event) -> Json:
-    """Return the JSON of a live event."""
-    return {
-        "id": item.id,
-        "type": item.type,
-        "created_at": _when(item, "create_time"),
-        "message_id": item.message_id or None,
-        "conversation_id": item.conversation_id or None,
-        "channel": CHANNEL.word(item.channel) or None,
-        "direction": DIRECTION.word(item.direction) or None,
-        "status": STATE.word(item.state) or None,
-        "from": item.sender or None,
-        "to": item.recipient or None,
-        "provider": item.provider or None,
-        "error_code": item.error_code or None,
-        "attempt_number": item.attempt_number or None,
     }
 
 

@@ -13,6 +13,7 @@ from posthouse.v1 import (
     dispatch_service_pb2_grpc,
     message_service_pb2_grpc,
     privacy_service_pb2_grpc,
+    subscription_service_pb2_grpc,
 )
 from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
 from services.kit.status import from_rpc_error
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from posthouse.v1.dispatch_service_pb2_grpc import DispatchServiceAsyncStub
     from posthouse.v1.message_service_pb2_grpc import MessageServiceAsyncStub
     from posthouse.v1.privacy_service_pb2_grpc import PrivacyServiceAsyncStub
+    from posthouse.v1.subscription_service_pb2_grpc import SubscriptionServiceAsyncStub
 
 _Req = TypeVar("_Req")
 _Res = TypeVar("_Res")
@@ -46,6 +48,8 @@ class Backends:
     auth: "AuthServiceAsyncStub"
     # The same.
     privacy: "PrivacyServiceAsyncStub"
+    # In the process of ConversationService.
+    subscription: "SubscriptionServiceAsyncStub"
 
     @classmethod
     def over(
@@ -58,6 +62,7 @@ class Backends:
             dispatch_service_pb2_grpc.DispatchServiceStub(dispatch),
             auth_service_pb2_grpc.AuthServiceStub(message),
             privacy_service_pb2_grpc.PrivacyServiceStub(message),
+            subscription_service_pb2_grpc.SubscriptionServiceStub(conversation),
         )
 
 

@@ -3,11 +3,14 @@
 import asyncio
 
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
+from posthouse.v1 import subscription_service_pb2_grpc as subscription_grpc
 from services.conversation.activity import watch_activity
 from services.conversation.feed import EventFeed
 from services.conversation.indexer import SearchIndexer
 from services.conversation.learning import RegisterHealth, learning
 from services.conversation.servicer import ConversationServicer
+from services.conversation.subscribing import subscribing
+from services.conversation.subscription_servicer import SubscriptionServicer
 from services.conversation.watching import Watchers, WatchLimits
 from services.kit.authentication import Authenticator
 from services.kit.bus import Bus, BusConfig
@@ -45,6 +48,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         "posthouse.v1.ConversationService",
         interceptors=RateLimitInterceptor.build(settings, limiter, Clients.build(settings)),
         streams=settings.watch_streams,
+        beside=["posthouse.v1.SubscriptionService"],
         authenticator=Authenticator.build(settings, ApiKeyStore(database)),
     )
     servicer = ConversationServicer(database, watchers, phone_region=settings.phone_region)
@@ -58,17 +62,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     await database.start()
     await bus.start()
-    await server.start()
-    _log.info("conversation_listening", address=server.address)
-    tasks = [
-        asyncio.create_task(monitor.run(), name="health"),
-        asyncio.create_task(watch_activity(database), name="activity"),
-    ]
-    if settings.search_share:
-        indexer = SearchIndexer(database, share=settings.search_share)
-        tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
+    tasks: list[asyncio.Task[None]] = []
     try:
-        async with learning(settings, database, bus, register):
+        async with (
+            learning(settings, database, bus, register),
+            subscribing(settings, database, bus) as keeper,
+        ):
+            subscriptions = SubscriptionServicer(database, keeper)
+            subscription_grpc.add_SubscriptionServiceServicer_to_server(subscriptions, server.server)
+            await server.start()
+            _log.info("conversation_listening", address=server.address)
+            tasks.append(asyncio.create_task(monitor.run(), name="health"))
+            tasks.append(asyncio.create_task(watch_activity(database), name="activity"))
+            if settings.search_share:
+                indexer = SearchIndexer(database, share=settings.search_share)
+                tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
             await stop.wait()
     finally:
         await cancel_all(tasks)

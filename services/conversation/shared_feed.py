@@ -6,6 +6,7 @@ with its store, the ledger is read before a new one is made, and nothing that no
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 import nats.errors
 import nats.js.errors
@@ -43,12 +44,15 @@ class SharedFeed:
         *,
         handle: Handle,
         catch_up: Callable[[], Awaitable[None]],
+        start: datetime | None = None,
     ) -> None:
+        """Consume nothing yet. `start`: what was published before matters to nobody."""
         self._bus = bus
         self._name = name
         self._subjects = list(subjects)
         self._handle = handle
         self._catch_up = catch_up
+        self._start = start
 
     async def run(self) -> None:
         """Consume for ever; cancel to stop. The broker and the database may come and go."""
@@ -79,7 +83,8 @@ class SharedFeed:
                     durable_name=self._name,
                     filter_subjects=self._subjects,
                     ack_policy=AckPolicy.EXPLICIT,
-                    deliver_policy=DeliverPolicy.ALL,
+                    deliver_policy=DeliverPolicy.BY_START_TIME if self._start else DeliverPolicy.ALL,
+                    opt_start_time=self._start,
                     ack_wait=_ACK_WAIT,
                     max_ack_pending=1000,
                 ),

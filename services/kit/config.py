@@ -13,6 +13,7 @@ from services.kit.settings.dispatching import DispatchSettings
 from services.kit.settings.intake import IntakeSettings
 from services.kit.settings.limiting import LimitSettings
 from services.kit.settings.servers import ServerSettings
+from services.kit.settings.subscribing import SubscriptionSettings
 from services.kit.settings.watching import WatchSettings
 
 
@@ -25,6 +26,7 @@ class Settings(
     CarrierSettings,
     AccessSettings,
     LimitSettings,
+    SubscriptionSettings,
     WatchSettings,
     DispatchSettings,
     IntakeSettings,

@@ -4,7 +4,7 @@ from typing import Any
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from posthouse.v1 import auth_pb2, consent_pb2, conversation_pb2, dispatch_pb2, message_pb2
+from posthouse.v1 import auth_pb2, consent_pb2, conversation_pb2, dispatch_pb2, message_pb2, subscription_pb2
 
 
 class EnumNames:
@@ -46,3 +46,4 @@ OUTCOME = EnumNames(dispatch_pb2.AttemptOutcome, "ATTEMPT_OUTCOME_")
 CONSENT_CHANGE = EnumNames(consent_pb2.ConsentChange, "CONSENT_CHANGE_")
 CONSENT_SOURCE = EnumNames(consent_pb2.ConsentSource, "CONSENT_SOURCE_")
 SCOPE = EnumNames(auth_pb2.Scope, "SCOPE_")
+EVENT_DELIVERY = EnumNames(subscription_pb2.EventDeliveryState, "EVENT_DELIVERY_STATE_")

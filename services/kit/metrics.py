@@ -116,3 +116,17 @@ TENANT_RECONCILIATIONS = Counter(
 TENANT_PUSHES = Counter(
     "tenant_language_pushes_total", "Language preferences written into the monitor.", ["result"]
 )
+EVENT_DELIVERIES = Counter(
+    "event_deliveries_total", "Attempts to post an event: delivered, retried or failed.", ["result"]
+)
+EVENT_DELIVERY_SECONDS = Histogram(
+    "event_delivery_duration_seconds", "Seconds an attempt to post an event took.", buckets=_LATENCY
+)
+EVENT_DELIVERY_LAG = Histogram(
+    "event_delivery_lag_seconds",
+    "Seconds from the commit of an event to its first attempt, if that succeeded.",
+    buckets=(*_LATENCY, 30, 60, 300),
+)
+SUBSCRIPTIONS_DISABLED = Counter(
+    "subscriptions_disabled_total", "Subscriptions that were disabled since they failed.", ["reason"]
+)

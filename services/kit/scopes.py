@@ -17,6 +17,7 @@ _CONVERSATION: Final = "/posthouse.v1.ConversationService/"
 _DISPATCH: Final = "/posthouse.v1.DispatchService/"
 _AUTH: Final = "/posthouse.v1.AuthService/"
 _PRIVACY: Final = "/posthouse.v1.PrivacyService/"
+_SUBSCRIPTION: Final = "/posthouse.v1.SubscriptionService/"
 
 INGEST_WEBHOOK: Final = f"{_MESSAGE}IngestWebhook"
 INGEST_WEBHOOKS: Final = f"{_MESSAGE}IngestWebhooks"
@@ -58,6 +59,15 @@ SCOPE_OF_METHOD: Final = {
     f"{_DISPATCH}ResetBreaker": ADMIN,
     f"{_DISPATCH}GetSimulatorProfile": READ,
     f"{_DISPATCH}SetSimulatorProfile": ADMIN,
+    # They send what happens to everyone to whoever owns an address, which may hold a secret itself.
+    f"{_SUBSCRIPTION}CreateSubscription": ADMIN,
+    f"{_SUBSCRIPTION}GetSubscription": ADMIN,
+    f"{_SUBSCRIPTION}ListSubscriptions": ADMIN,
+    f"{_SUBSCRIPTION}UpdateSubscription": ADMIN,
+    f"{_SUBSCRIPTION}DeleteSubscription": ADMIN,
+    f"{_SUBSCRIPTION}RotateSubscriptionSecret": ADMIN,
+    f"{_SUBSCRIPTION}ReplayEvents": ADMIN,
+    f"{_SUBSCRIPTION}ListEventDeliveries": ADMIN,
     f"{_AUTH}CreateApiKey": ADMIN,
     f"{_AUTH}ListApiKeys": ADMIN,
     f"{_AUTH}RotateApiKey": ADMIN,

@@ -40,6 +40,9 @@ _STATE_AFTER = {
     "receipt": "",
 }
 
+# Every type of an event about a message.
+EVENT_TYPES = frozenset(enum_names.STATE.words) - {"pending"} | frozenset(_STATE_AFTER)
+
 
 @lru_cache(maxsize=64)
 def make_timestamp(time: datetime) -> Timestamp:

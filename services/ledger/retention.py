@@ -43,6 +43,11 @@ DELETE FROM trace_contexts WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM trace_contexts WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
 ))
 """,
+    "event_deliveries": """
+DELETE FROM event_deliveries WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM event_deliveries WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
+))
+""",
 }
 
 

@@ -474,3 +474,66 @@ erasures = sa.Table(
     # One erasure of an address at a time.
     sa.Index("erasures_address", "address", unique=True),
 )
+
+# Endpoints of customers that are told of events.
+subscriptions = sa.Table(
+    "subscriptions",
+    metadata,
+    _uuid("id", primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    # Empty: all.
+    sa.Column("event_types", ARRAY(sa.Text), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    # Requests are signed with it, so it must be known; and with the one before the last rotation for a while.
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("old_secret", sa.Text),
+    _time("overlap_end_time", nullable=True),
+    _time("create_time", nullable=False),
+    _time("rotate_time", nullable=True),
+    # Since when all attempts have failed.
+    _time("fail_time", nullable=True),
+    _time("disable_time", nullable=True),
+    # request, failing or gone
+    sa.Column("disable_reason", sa.Text),
+)
+
+# One event for one subscription; what it says is in `message_events`.
+event_deliveries = sa.Table(
+    "event_deliveries",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("subscription_id"),
+    _uuid("message_id"),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
+    _time("event_time", nullable=False),
+    _uuid("conversation_id"),
+    # pending, delivered, failed or held
+    sa.Column("state", sa.Text, nullable=False),
+    # When to try (again), or until when somebody is trying; null: nothing to do.
+    _time("due_time", nullable=True),
+    sa.Column("attempt_count", sa.Integer, nullable=False, server_default="0"),
+    # Of the last attempt.
+    _time("attempt_time", nullable=True),
+    sa.Column("status_code", sa.Integer),
+    sa.Column("error", sa.Text),
+    sa.Column("duration_ms", sa.Integer),
+    _time("create_time", nullable=False),
+    sa.UniqueConstraint("subscription_id", "message_id", "sequence"),
+    sa.Index(
+        "event_deliveries_due",
+        "subscription_id",
+        "due_time",
+        postgresql_where=sa.text("due_time IS NOT NULL"),
+    ),
+    # Those that must not be overtaken.
+    sa.Index(
+        "event_deliveries_untried",
+        "subscription_id",
+        "conversation_id",
+        "event_time",
+        postgresql_where=sa.text("due_time IS NOT NULL AND attempt_count = 0"),
+    ),
+    sa.Index("event_deliveries_newest", "subscription_id", sa.text("event_time DESC"), sa.text("id DESC")),
+    sa.Index("event_deliveries_create_time", "create_time", postgresql_using="brin"),
+)

@@ -12,6 +12,7 @@ from posthouse.v1 import (
     dispatch_service_pb2,
     message_service_pb2,
     privacy_service_pb2,
+    subscription_service_pb2,
 )
 
 _ROOT = Path(__file__).parents[2]
@@ -45,6 +46,7 @@ def _rows() -> list[str]:
         "message/auth_servicer": auth_service_pb2,
         "message/privacy_servicer": privacy_service_pb2,
         "conversation/servicer": conversation_service_pb2,
+        "conversation/subscription_servicer": subscription_service_pb2,
         "dispatch/servicer": dispatch_service_pb2,
     }.items():
         (service,) = module.DESCRIPTOR.services_by_name.values()

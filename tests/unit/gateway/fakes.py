@@ -21,6 +21,8 @@ from posthouse.v1 import (
     message_service_pb2_grpc,
     privacy_service_pb2,
     privacy_service_pb2_grpc,
+    subscription_service_pb2,
+    subscription_service_pb2_grpc,
 )
 from services.kit.errors import NotImplementedYetError
 from services.kit.server import ErrorInterceptor
@@ -33,6 +35,7 @@ _SERVICES = [
     (message_service_pb2, message_service_pb2_grpc, "MessageService"),
     (conversation_service_pb2, conversation_service_pb2_grpc, "ConversationService"),
     (dispatch_service_pb2, dispatch_service_pb2_grpc, "DispatchService"),
+    (subscription_service_pb2, subscription_service_pb2_grpc, "SubscriptionService"),
 ]
 
 

@@ -14,6 +14,7 @@ _WRITTEN = {
     "messages/$id": "messages/{message_id}",
     "$conversation": "{conversation_id}",
     "$erasure": "{erasure_id}",
+    "$subscription": "{subscription_id}",
     "webhooks/simulator": "webhooks/{provider}",
     "conversations/+15559876543": "conversations/{phone_number}",
 }

@@ -1,0 +1,202 @@
+"""Posts events to endpoints of customers, as often as it takes, within bounds. Processes share the work."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from posthouse.v1 import event_pb2 as event_pb
+from services.conversation import event_deliveries
+from services.conversation.cloud_events import CONTENT_TYPE, cloud_event, webhook_id
+from services.conversation.event_deliveries import Claimed, Tried
+from services.conversation.webhook_signature import signed_headers
+from services.kit import metrics
+from services.kit.cancelling import cancel_all
+from services.kit.errors import UnavailableError
+from services.kit.guarded_http import Answer, GuardedClient
+from services.kit.logs import get_logger
+from services.ledger.database import Database
+from services.ledger.event_batches import load_events
+from services.providers.retry_after import read_retry_after
+
+_log = get_logger(__name__)
+
+_POLL: Final = 1.0
+# Requests of one process under way at most, to all endpoints together.
+_MOST: Final = 512
+# What comes in so short a time is claimed together.
+_GATHER: Final = 0.005
+# Seconds that requests under way get when the process stops; what they do not reach comes again.
+_GRACE: Final = 2.0
+_AGENT: Final = "Posthouse"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """When to try again and when to give up. Times are in seconds."""
+
+    timeout: float = 15.0
+    # Requests under way to one endpoint, in one process.
+    concurrency: int = 16
+    attempts: int = 12
+    # Each backoff is four times the one before, with jitter.
+    retry_base: float = 5.0
+    retry_max: float = 21_600.0
+    # Without a single success for so long, a subscription is disabled.
+    disable_after: float = 432_000.0
+
+    @property
+    def lease(self) -> float:
+        """Return how long a claim holds: longer than an attempt and its settlement take."""
+        return 2 * self.timeout + 5.0
+
+    def after(self, failures: int, retry_after: float | None) -> float | None:
+        """Return the delay after so many failures, the last among them; None: no more attempts."""
+        if failures >= self.attempts:
+            return None
+        ceiling = min(self.retry_max, self.retry_base * 4.0 ** min(failures - 1, 30))
+        delay = random.uniform(0.75 * ceiling, ceiling)  # noqa: S311 - jitter
+        return max(delay, min(retry_after or 0.0, self.retry_max))
+
+
+class DeliveryWorker:
+    """Claims deliveries that are due, posts them, and settles them."""
+
+    def __init__(
+        self,
+        database: Database,
+        client: GuardedClient,
+        policy: DeliveryPolicy,
+        *,
+        source: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._policy = policy
+        self._source = source
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._busy: Counter[str] = Counter()
+
+    def wake(self) -> None:
+        """Look for what is due: there is something new."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver for ever; cancel to stop, and close."""
+        while True:
+            self._wake.clear()
+            if not await self._step():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL):
+                        await self._wake.wait()
+                        await asyncio.sleep(_GATHER)
+
+    async def close(self) -> None:
+        """Give what is under way a moment; what it does not reach comes again when its lease has ended."""
+        if self._flights:
+            await asyncio.wait(self._flights, timeout=_GRACE)
+        await cancel_all(self._flights)
+
+    async def _step(self) -> int:
+        """Begin what is due and return how much that was."""
+        try:
+            claimed = await self._claim()
+            if claimed:
+                await self._begin(claimed)
+        except UnavailableError:
+            return 0
+        except Exception:  # noqa: BLE001 - the leases end, and the work is still there
+            _log.exception("event_delivery_failed")
+            return 0
+        return len(claimed)
+
+    async def _claim(self) -> list[Claimed]:
+        policy, room = self._policy, _MOST - len(self._flights)
+        if room <= 0:
+            return []
+        async with self._database.hot() as connection:
+            return await event_deliveries.claim(
+                connection, busy=+self._busy, most=policy.concurrency, room=room, lease=policy.lease
+            )
+
+    async def _begin(self, claimed: Sequence[Claimed]) -> None:
+        wanted = list(dict.fromkeys((each.message_id, each.sequence) for each in claimed))
+        async with self._database.read_primary() as connection:
+            events = await load_events(connection, wanted)
+        for each in claimed:
+            self._busy[each.subscription_id] += 1
+            flight = asyncio.create_task(self._fly(each, events.get((each.message_id, each.sequence))))
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+
+    async def _fly(self, claimed: Claimed, event: event_pb.Event | None) -> None:
+        try:
+            await self._deliver(claimed, event)
+        except UnavailableError:
+            pass  # the lease ends, and the event is posted again under the same webhook-id
+        except Exception:  # noqa: BLE001 - the same
+            _log.exception("event_delivery_failed", subscription_id=claimed.subscription_id)
+        finally:
+            self._busy[claimed.subscription_id] -= 1
+            self._wake.set()
+
+    async def _deliver(self, claimed: Claimed, event: event_pb.Event | None) -> None:
+        if event is None:
+            await self._note_failure(claimed, Answer(0, 0.0, "event_not_found"), again=False)
+            return
+        body = cloud_event(event, self._source)
+        keys = [claimed.secret, *([claimed.old_secret] if claimed.old_secret else [])]
+        now = self._clock()
+        headers = signed_headers(keys, webhook_id(claimed.message_id, claimed.sequence), int(now), body)
+        answer = await self._client.post(
+            claimed.url, body, {**headers, "Content-Type": CONTENT_TYPE, "User-Agent": _AGENT}
+        )
+        metrics.EVENT_DELIVERY_SECONDS.observe(answer.seconds)
+        if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+            await self._note_failure(claimed, answer)
+            return
+        async with self._database.hot() as connection:
+            await event_deliveries.settle_delivered(connection, claimed, _tried(answer))
+        metrics.EVENT_DELIVERIES.labels("delivered").inc()
+        if not claimed.attempt_count:
+            metrics.EVENT_DELIVERY_LAG.observe(max(0.0, now - claimed.event_time.timestamp()))
+
+    async def _note_failure(self, claimed: Claimed, answer: Answer, *, again: bool = True) -> None:
+        failures = claimed.attempt_count + 1
+        again_after = self._policy.after(failures, read_retry_after(answer.retry_after)) if again else None
+        async with self._database.hot() as connection:
+            disabled = await event_deliveries.settle_failed(
+                connection,
+                claimed,
+                _tried(answer),
+                again_after=again_after,
+                gone=answer.status == HTTPStatus.GONE,
+                disable_after=self._policy.disable_after,
+            )
+        metrics.EVENT_DELIVERIES.labels("failed" if again_after is None else "retried").inc()
+        if again_after is None:
+            _log.warning(
+                "event_delivery_given_up",
+                subscription_id=claimed.subscription_id,
+                delivery_id=claimed.id,
+                attempts=failures,
+                status=answer.status,
+            )
+        if disabled:
+            metrics.SUBSCRIPTIONS_DISABLED.labels(disabled).inc()
+            _log.warning("subscription_disabled", subscription_id=claimed.subscription_id, reason=disabled)
+
+
+def _tried(answer: Answer) -> Tried:
+    error = answer.error
+    if error is None and not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        error = "redirected" if answer.status < HTTPStatus.BAD_REQUEST else "refused"
+    return Tried(answer.status, error, round(answer.seconds * 1000))

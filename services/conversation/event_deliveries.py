@@ -1,0 +1,254 @@
+"""The statements of event deliveries: noting what is to be posted, claiming, settling, replaying."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from services.ledger.arrays import plain_array
+from services.ledger.database import HotConnection
+
+# Seconds after which an event is not noted any more: news of an old message would bring all its events again
+# whose deliveries have been deleted meanwhile. As long as the broker keeps events.
+OLDEST: Final = 7 * 86_400.0
+
+# Due deliveries of a subscription that are looked at for those that nothing holds up.
+_WINDOW: Final = 1000
+
+_NEW: Final = """
+INSERT INTO event_deliveries AS d (id, subscription_id, message_id, sequence, event_type, event_time,
+  conversation_id, state, due_time, create_time)
+SELECT gen_random_uuid(), s.id, e.message_id, e.sequence, e.type, e.create_time, m.conversation_id,
+  CASE WHEN s.disable_time IS NULL THEN 'pending' ELSE 'held' END,
+  CASE WHEN s.disable_time IS NULL THEN now() END, now()
+FROM unnest(%(messages)s::uuid[]) AS wanted (id)
+JOIN messages m ON m.id = wanted.id
+JOIN message_events e ON e.message_id = m.id
+CROSS JOIN subscriptions s
+"""
+
+# In one order everywhere: two processes that note the same events wait for each other, and never in a ring.
+_NOTE = f"""{_NEW}
+WHERE e.create_time >= s.create_time AND e.create_time > now() - make_interval(secs => %(oldest)s::float8)
+  AND (s.event_types = '{{}}' OR e.type = ANY(s.event_types))
+ORDER BY s.id, e.message_id, e.sequence
+ON CONFLICT DO NOTHING
+"""
+
+_NOTE_AGAIN = f"""{_NEW}
+WHERE s.id = %(subscription)s AND e.sequence = %(sequence)s
+ON CONFLICT (subscription_id, message_id, sequence)
+DO UPDATE SET state = 'pending', due_time = now(), attempt_count = 0
+"""
+
+# Nothing overtakes an event of its conversation that was not tried yet; a retry holds up nothing.
+_CLAIM = """
+WITH due AS (
+  SELECT d.id FROM subscriptions s
+  LEFT JOIN unnest(%(busy)s::uuid[], %(counts)s::int[]) AS b (subscription_id, count)
+    ON b.subscription_id = s.id,
+  LATERAL (
+    SELECT e.id FROM (
+      SELECT id FROM event_deliveries WHERE subscription_id = s.id AND due_time <= now()
+      ORDER BY due_time LIMIT %(window)s
+    ) w JOIN event_deliveries e ON e.id = w.id
+    WHERE e.due_time <= now() AND (e.attempt_count > 0 OR NOT EXISTS (
+      SELECT FROM event_deliveries p
+      WHERE p.subscription_id = e.subscription_id AND p.conversation_id = e.conversation_id
+        AND p.due_time IS NOT NULL AND p.attempt_count = 0
+        AND (p.event_time, p.message_id, p.sequence) < (e.event_time, e.message_id, e.sequence)
+    ))
+    ORDER BY e.due_time LIMIT greatest(0, %(most)s - coalesce(b.count, 0))
+    FOR UPDATE OF e SKIP LOCKED
+  ) d
+  WHERE s.disable_time IS NULL LIMIT %(room)s
+)
+UPDATE event_deliveries e SET due_time = now() + make_interval(secs => %(lease)s::float8)
+FROM due, subscriptions s WHERE e.id = due.id AND s.id = e.subscription_id
+RETURNING e.id::text, s.id::text, e.message_id::text, e.sequence, e.event_time, e.attempt_count, e.due_time,
+  s.url, s.secret, CASE WHEN s.overlap_end_time > now() THEN s.old_secret END
+"""
+
+# The lease is the fence: whoever has lost it, to another process or to a replay, settles nothing.
+_DELIVERED = """
+WITH settled AS (
+  UPDATE event_deliveries SET state = 'delivered', due_time = NULL, attempt_count = attempt_count + 1,
+    attempt_time = now(), status_code = %(status)s, error = NULL, duration_ms = %(duration)s
+  WHERE id = %(id)s AND due_time = %(lease_end)s
+)
+UPDATE subscriptions SET fail_time = NULL WHERE id = %(subscription)s AND fail_time IS NOT NULL
+"""
+
+_FAILED = """
+WITH settled AS (
+  UPDATE event_deliveries SET state = CASE WHEN %(last)s THEN 'failed' ELSE 'pending' END,
+    due_time = CASE WHEN NOT %(last)s THEN now() + make_interval(secs => %(again_after)s::float8) END,
+    attempt_count = attempt_count + 1, attempt_time = now(), status_code = %(status)s, error = %(error)s,
+    duration_ms = %(duration)s
+  WHERE id = %(id)s AND due_time = %(lease_end)s
+)
+UPDATE subscriptions SET fail_time = coalesce(fail_time, now()),
+  disable_reason = CASE WHEN %(gone)s THEN 'gone' WHEN fail_time <= limits.since THEN 'failing' END,
+  disable_time = CASE WHEN %(gone)s OR fail_time <= limits.since THEN now() END
+FROM (SELECT now() - make_interval(secs => %(disable_after)s::float8) AS since) limits
+WHERE id = %(subscription)s AND disable_time IS NULL
+  AND (fail_time IS NULL OR %(gone)s OR fail_time <= limits.since)
+RETURNING disable_reason
+"""
+
+_REPLAY = """
+WITH chosen AS (
+  SELECT id FROM event_deliveries
+  WHERE subscription_id = %(subscription)s AND event_time >= %(since)s AND event_time < %(until)s
+    AND NOT (%(undelivered_only)s AND state = 'delivered')
+  ORDER BY event_time, id LIMIT %(limit)s
+), replayed AS (
+  UPDATE event_deliveries d SET state = 'pending', due_time = now(), attempt_count = 0
+  FROM chosen WHERE d.id = chosen.id RETURNING d.event_time
+)
+SELECT count(*), max(event_time) FROM replayed
+"""
+
+_MESSAGES_SINCE = """
+SELECT id::text FROM messages WHERE id > %(after)s::uuid ORDER BY id LIMIT %(limit)s
+"""
+
+_OLDEST_SUBSCRIPTION = "SELECT min(create_time) FROM subscriptions"
+
+
+class Claimed(NamedTuple):
+    """A delivery to try now; this process has it until `lease_end`. `old_secret` signs as well, if any."""
+
+    id: str
+    subscription_id: str
+    message_id: str
+    sequence: int
+    event_time: datetime
+    attempt_count: int
+    lease_end: datetime
+    url: str
+    secret: str
+    old_secret: str | None
+
+
+class Tried(NamedTuple):
+    """What an attempt came to: the HTTP status or 0, why it failed, and the milliseconds it took."""
+
+    status: int
+    error: str | None
+    duration_ms: int
+
+
+async def oldest_subscription(connection: HotConnection) -> datetime | None:
+    """Return when the oldest subscription was made, None when there is none."""
+    row = await (await connection.execute(_OLDEST_SUBSCRIPTION)).fetchone()
+    return row[0] if row else None
+
+
+async def note(connection: HotConnection, message_ids: Sequence[str]) -> int:
+    """Note every event of messages that a subscription waits for; return how many were new."""
+    parameters = {"messages": plain_array(message_ids), "oldest": OLDEST}
+    return (await connection.execute(_NOTE, parameters)).rowcount
+
+
+async def messages_after(connection: HotConnection, after: str, limit: int) -> list[str]:
+    """Return ids of messages that follow an id."""
+    cursor = await connection.execute(_MESSAGES_SINCE, {"after": after, "limit": limit})
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def claim(
+    connection: HotConnection, *, busy: Mapping[str, int], most: int, room: int, lease: float
+) -> list[Claimed]:
+    """Take what is due for `lease` seconds: `room` in all, `most` a subscription with those that are busy."""
+    cursor = await connection.execute(
+        _CLAIM,
+        {
+            "busy": plain_array(busy),
+            "counts": plain_array(busy.values()),
+            "most": most,
+            "room": room,
+            "lease": lease,
+            "window": _WINDOW,
+        },
+    )
+    return [Claimed._make(row) for row in await cursor.fetchall()]
+
+
+async def settle_delivered(connection: HotConnection, claimed: Claimed, tried: Tried) -> None:
+    """Note that the endpoint has taken an event."""
+    await connection.execute(
+        _DELIVERED,
+        {
+            "id": claimed.id,
+            "subscription": claimed.subscription_id,
+            "lease_end": claimed.lease_end,
+            "status": tried.status,
+            "duration": tried.duration_ms,
+        },
+    )
+
+
+async def settle_failed(
+    connection: HotConnection,
+    claimed: Claimed,
+    tried: Tried,
+    *,
+    again_after: float | None,
+    gone: bool,
+    disable_after: float,
+) -> str | None:
+    """Note that an attempt failed; return why its subscription was disabled by that, None when it was not.
+
+    `again_after` seconds say when to try again, None: not by itself.
+    """
+    cursor = await connection.execute(
+        _FAILED,
+        {
+            "id": claimed.id,
+            "subscription": claimed.subscription_id,
+            "lease_end": claimed.lease_end,
+            "status": tried.status or None,
+            "error": tried.error,
+            "duration": tried.duration_ms,
+            "last": again_after is None,
+            "again_after": again_after or 0.0,
+            "gone": gone,
+            "disable_after": disable_after,
+        },
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def replay_one(connection: HotConnection, subscription_id: str, message_id: str, sequence: int) -> int:
+    """Have one event posted again, or for the first time; return 0 when there is no such event."""
+    parameters = {
+        "messages": plain_array([message_id]),
+        "subscription": subscription_id,
+        "sequence": sequence,
+    }
+    return (await connection.execute(_NOTE_AGAIN, parameters)).rowcount
+
+
+async def replay_range(
+    connection: HotConnection,
+    subscription_id: str,
+    since: datetime,
+    until: datetime,
+    *,
+    undelivered_only: bool,
+    limit: int,
+) -> tuple[int, datetime | None]:
+    """Have the oldest `limit` events of a range posted again; return how many, and the time of the last."""
+    cursor = await connection.execute(
+        _REPLAY,
+        {
+            "subscription": subscription_id,
+            "since": since,
+            "until": until,
+            "undelivered_only": undelivered_only,
+            "limit": limit,
+        },
+    )
+    row = await cursor.fetchone()
+    return (row[0], row[1]) if row else (0, None)
