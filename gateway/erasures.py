@@ -8,6 +8,7 @@ from gateway.routing import API, documented, router
 from gateway.rpc import Backends, call
 from gateway.schemas import PageSize, PageToken, Time
 from posthouse.v1 import privacy_service_pb2 as pb
+from services.kit.event_json import time_text
 
 
 class _Shape(BaseModel):
@@ -103,8 +104,8 @@ def _erasure(item: pb.Erasure) -> render.Json:
         "masked_address": item.masked_address,
         "reason": item.reason or None,
         "caller": item.caller or None,
-        "created_at": render.time_text(item.create_time),
-        "ended_at": render.time_text(item.end_time) if item.HasField("end_time") else None,
+        "created_at": time_text(item.create_time),
+        "ended_at": time_text(item.end_time) if item.HasField("end_time") else None,
         "cancelled_count": item.cancelled_count,
         "message_count": item.message_count,
         "conversation_count": item.conversation_count,

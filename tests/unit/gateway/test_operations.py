@@ -79,7 +79,7 @@ async def test_document(client: httpx2.AsyncClient) -> None:
         for method, operation in item.items()
     }
     assert ("post", send.PATH) in operations
-    assert len(operations) == 38
+    assert len(operations) == 49
     for operation in operations.values():
         assert "422" not in operation["responses"]
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
