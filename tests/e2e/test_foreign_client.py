@@ -31,7 +31,10 @@ def _curl(stack: E2eStack, service: int, *arguments: str) -> str:
 
 @pytest.mark.parametrize(("place", "name"), list(enumerate(_SERVICES)))
 def test_reflection_lists_the_service(stack: E2eStack, place: int, name: str) -> None:
-    beside = {"MessageService": {"AuthService", "PrivacyService"}}.get(name, set())
+    beside = {
+        "MessageService": {"AuthService", "PrivacyService"},
+        "ConversationService": {"SubscriptionService"},
+    }.get(name, set())
     assert set(_curl(stack, place, "--list-services", "").split()) == {
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",

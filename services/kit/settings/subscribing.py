@@ -5,13 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
-from services.kit.networks import parse_networks
 from services.kit.public_targets import parse_ports
-
-
-def _checked_networks(text: str) -> str:
-    parse_networks(text)
-    return text
+from services.kit.settings.fields import checked_networks
 
 
 def _checked_ports(text: str) -> str:
@@ -22,7 +17,7 @@ def _checked_ports(text: str) -> str:
 class SubscriptionSettings(BaseSettings):
     """Posting of events to endpoints of customers."""
 
-    subscription_networks: Annotated[str, AfterValidator(_checked_networks)] = Field(
+    subscription_networks: Annotated[str, AfterValidator(checked_networks)] = Field(
         default="",
         description="Networks that events may be posted to although they are not public: `10.1.2.0/24`.",
     )
