@@ -18,12 +18,15 @@ from services.kit.errors import PosthouseError, PreconditionError
 from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.kit.rate_limit_clients import Client
+from services.kit.routes import parse_routes
 from services.ledger import outbox
 from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphans
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.message.cancelling import Canceller
 from services.message.commit import GroupCommitter
+from services.message.route_health import RouteHealth
+from services.message.sender_pools import SenderPools
 from services.message.sending import Sender
 from services.message.submission_limits import SubmissionLimiter
 from services.providers.base import Absent, Found
@@ -76,10 +79,13 @@ class Promises(RuleBasedStateMachine):
             faults=FaultPoints(),
         )
         self.committer.start()
+        routes = parse_routes("sms=simulator")
         self.sender = Sender(
             self.database,
             self.committer,
-            routed_channels=frozenset({"sms"}),
+            routes=routes,
+            health=RouteHealth(routes, cool_down=1.0),
+            pools=SenderPools(self.database, {}, strict_phones=False),
             strict_phones=False,
             limits=SubmissionLimiter(None, requests=1, sender_requests=1, ip_requests=1),
         )

@@ -46,6 +46,8 @@ async def test_message_has_every_column(database: Database, seed: Seed) -> None:
         error_code="30008",
         error_message="later",
         transactional=True,
+        language="en",
+        language_confidence=0.9,
     )
     async with database.read() as connection:
         message = await reads.get_message(connection, message_id)

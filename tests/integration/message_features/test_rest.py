@@ -126,6 +126,8 @@ async def test_preview_by_rest(client: httpx2.AsyncClient, contact: Contact) -> 
     shown = response.json()
     answers.Preview.model_validate(shown)
     assert {name: value for name, value in shown.items() if name != "refusals"} == {
+        "sender_kept": False,
+        "sender_pool": None,
         "acceptable": False,
         "type": "sms",
         "from": OURS,

@@ -215,7 +215,7 @@ class RecordingBus:
     calls: int = 0
     envelopes: list[event_pb2.DispatchEnvelope] = field(default_factory=list)
 
-    async def publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
+    async def publish(self, subject: str, payload: bytes, *, message_id: str, **_: object) -> None:
         self.calls += 1
         await asyncio.sleep(0)
         assert message_id
