@@ -8,9 +8,9 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 class Shares(LoadScopeScheduling):  # type: ignore[misc] # ships no types for it
     """Hands out unit tests by the file, others one by one, and all that share a stack to one process.
 
-    Larger shares go first. The test a process died in is run once more by another: gRPC's core, which makes and
-    ends hundreds of event loops in one process here and nowhere else, has been seen to crash between tests. A
-    test that kills its process twice has failed.
+    Larger shares go first. The test a process died in is run once more by another: gRPC's core, which lives
+    through hundreds of event loops in one process here and nowhere else, has been seen to crash. A test that
+    kills its process twice has failed.
     """
 
     def __init__(self, *arguments: Any) -> None:
