@@ -1,6 +1,5 @@
 """API keys from the command line: straight to the database, so that the first key needs none."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -9,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from services.kit.config import Settings, load_settings
+from cli.direct import DataDirOption, run, settings_of
 from services.kit.enum_names import SCOPE
-from services.kit.errors import PosthouseError
-from services.kit.logs import configure_logging
 from services.kit.scopes import SCOPES
 
 if TYPE_CHECKING:
@@ -27,7 +24,6 @@ _T = TypeVar("_T")
 
 ScopeWord = StrEnum("ScopeWord", {scope: scope for scope in SCOPES})  # type: ignore[misc]
 
-_DataDir = Annotated[Path | None, typer.Option(help="Folder of the stack's data (default: .posthouse)")]
 _KeyId = Annotated[str, typer.Argument(help="Id of the key, as `list` shows it")]
 _PAGE = 200
 
@@ -37,7 +33,7 @@ def create(
     name: Annotated[str, typer.Argument(help="Name of the caller, for people")],
     scope: Annotated[list[ScopeWord], typer.Option(help="What it may do; give it several times")],
     expires_in_days: Annotated[int | None, typer.Option(min=1, help="Days it is good for")] = None,
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Make a key and print its secret, once."""
     expires = None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
@@ -48,7 +44,7 @@ def create(
 @app.command("list")
 def list_keys(
     include_revoked: Annotated[bool, typer.Option("--include-revoked", help="Also revoked keys")] = False,
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """List keys, newest first."""
 
@@ -77,7 +73,7 @@ def rotate(
     overlap_hours: Annotated[
         float, typer.Option(min=0, max=720, help="Hours for which the present secret is still taken")
     ] = 0.0,
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Give a key a new secret and print it, once."""
     key, secret = _with_keeper(data_dir, lambda keeper: keeper.rotate(key_id, timedelta(hours=overlap_hours)))
@@ -85,7 +81,7 @@ def rotate(
 
 
 @app.command()
-def revoke(key_id: _KeyId, data_dir: _DataDir = None) -> None:
+def revoke(key_id: _KeyId, data_dir: DataDirOption = None) -> None:
     """End a key for good; every process knows within two seconds."""
     key = _with_keeper(data_dir, lambda keeper: keeper.revoke(key_id))
     typer.echo(f"Revoked {key.id} ({key.name}).")
@@ -95,30 +91,17 @@ def _with_keeper(data_dir: Path | None, work: "Callable[[ApiKeyKeeper], Awaitabl
     from services.ledger.database import Database  # noqa: PLC0415 - other commands need not load it
     from services.message.api_keys import ApiKeyKeeper  # noqa: PLC0415 - the same
 
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
-    configure_logging("keys", level="error", style="console")
+    settings = settings_of(data_dir, "keys")
 
-    async def run() -> _T:
-        database = Database(_database_url(settings), pool_size=2, timeout=10, name="keys")
+    async def keep() -> _T:
+        database = Database(settings.database_url, pool_size=2, timeout=10, name="keys")
         try:
             pepper = settings.api_key_secret
             return await work(ApiKeyKeeper(database, pepper.get_secret_value() if pepper else None))
         finally:
             await database.close()
 
-    try:
-        return asyncio.run(run())
-    except PosthouseError as error:
-        typer.echo(f"posthouse: {error.message}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _database_url(settings: Settings) -> str:
-    """Return DATABASE_URL, else that of the stack that runs on the data folder."""
-    from cli.datadir import DataDir  # noqa: PLC0415 - not to be had on Windows
-
-    state = None if "database_url" in settings.model_fields_set else DataDir(settings.data_dir).read_state()
-    return settings.database_url if state is None else state.database_url
+    return run(keep())
 
 
 def _show_secret(key: "auth_pb2.ApiKey", secret: str) -> None:

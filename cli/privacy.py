@@ -1,15 +1,12 @@
 """Erasure from the command line: straight to the database, whether or not the processes run."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from services.kit.config import Settings, load_settings
-from services.kit.errors import PosthouseError
-from services.kit.logs import configure_logging
+from cli.direct import DataDirOption, run, settings_of
 
 if TYPE_CHECKING:
     from posthouse.v1 import privacy_service_pb2 as pb
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Erase what is kept of a person, and list who had what erased.", no_args_is_help=True)
 
 _T = TypeVar("_T")
-_DataDir = Annotated[Path | None, typer.Option(help="Folder of the stack's data (default: .posthouse)")]
 _PAGE = 200
 
 
@@ -27,7 +23,7 @@ def erase(
     address: Annotated[str, typer.Argument(help="Telephone number or e-mail address, in any form")],
     reason: Annotated[str, typer.Option(help="Why; kept in the record")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Erase every message from and to an address, and wait until it is done. Opt-outs stay."""
     if not yes:
@@ -45,7 +41,7 @@ def erase(
 
 
 @app.command("list")
-def list_erasures(data_dir: _DataDir = None) -> None:
+def list_erasures(data_dir: DataDirOption = None) -> None:
     """List erasures, newest first: id, time, address, who asked, what went, and why."""
 
     async def work(eraser: "Eraser") -> "list[pb.Erasure]":
@@ -86,27 +82,14 @@ def _with_eraser(data_dir: Path | None, work: "Callable[[Eraser], Awaitable[_T]]
     from services.ledger.database import Database  # noqa: PLC0415 - other commands need not load it
     from services.message.erasing import Eraser  # noqa: PLC0415 - the same
 
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
-    configure_logging("privacy", level="error", style="console")
+    settings = settings_of(data_dir, "privacy")
 
-    async def run() -> _T:
-        database = Database(_database_url(settings), pool_size=3, timeout=30, name="privacy")
+    async def erase() -> _T:
+        database = Database(settings.database_url, pool_size=3, timeout=30, name="privacy")
         await database.start()
         try:
             return await work(Eraser(database))
         finally:
             await database.close()
 
-    try:
-        return asyncio.run(run())
-    except PosthouseError as error:
-        typer.echo(f"posthouse: {error.message}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _database_url(settings: Settings) -> str:
-    """Return DATABASE_URL, else that of the stack that runs on the data folder."""
-    from cli.datadir import DataDir  # noqa: PLC0415 - not to be had on Windows
-
-    state = None if "database_url" in settings.model_fields_set else DataDir(settings.data_dir).read_state()
-    return settings.database_url if state is None else state.database_url
+    return run(erase())

@@ -1,6 +1,5 @@
 """The log of webhooks from the command line: what came, what became of it, and doing it again."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from pydantic import SecretStr
 
-from services.kit.config import Settings, WrongSettingError, load_settings
+from cli.direct import DataDirOption, run, settings_of
+from services.kit.config import Settings
 from services.kit.errors import PosthouseError
 from services.kit.ids import parse_id
-from services.kit.logs import configure_logging
 
 if TYPE_CHECKING:
     from services.ledger.database import Database
@@ -36,7 +35,6 @@ class Verdict(StrEnum):
     MALFORMED = "malformed"
 
 
-_DataDir = Annotated[Path | None, typer.Option(help="Folder of the stack's data (default: .posthouse)")]
 _Provider = Annotated[str, typer.Option(help="Only of this provider")]
 _Verdict = Annotated[Verdict | None, typer.Option(help="Only with this verdict")]
 _Since = Annotated[datetime | None, typer.Option(help="Only from this time on, UTC")]
@@ -51,7 +49,7 @@ def list_entries(
     since: _Since = None,
     until: _Until = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 100,
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """List kept requests, oldest first: id, time, provider, verdict, and what became of them."""
 
@@ -76,7 +74,7 @@ def replay(
     trust_forged: Annotated[
         bool, typer.Option("--trust-forged", help="Also what was refused as forged: you vouch for it")
     ] = False,
-    data_dir: _DataDir = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Apply kept requests again: those named, or all of a range. Nothing is done twice."""
     if not entries and since is None:
@@ -155,32 +153,16 @@ def _line(entry: "LogSummary") -> str:
 
 
 def _run(data_dir: Path | None, work: "Callable[[Database, Replayer], Awaitable[_T]]") -> _T:
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
-    configure_logging("webhooks", level="error", style="console")
-
-    async def run() -> _T:
-        async with _opened(_of_stack(settings)) as (database, replayer):
-            return await work(database, replayer)
-
-    try:
-        return asyncio.run(run())
-    except (PosthouseError, WrongSettingError) as error:
-        typer.echo(f"posthouse: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _of_stack(settings: Settings) -> Settings:
-    """Return the settings with what the stack of the data folder has made by itself."""
-    from cli.datadir import DataDir  # noqa: PLC0415 - not to be had on Windows
-
-    data = DataDir(settings.data_dir)
-    changes: dict[str, object] = {}
-    if "database_url" not in settings.model_fields_set and (state := data.read_state()) is not None:
-        changes["database_url"] = state.database_url
+    settings = settings_of(data_dir, "webhooks")
     if settings.simulator_secret is None:
         # Not to check anything with: a provider that is not set up cannot read either.
-        changes["simulator_secret"] = SecretStr("unused")
-    return settings.model_copy(update=changes)
+        settings = settings.model_copy(update={"simulator_secret": SecretStr("unused")})
+
+    async def replay() -> _T:
+        async with _opened(settings) as (database, replayer):
+            return await work(database, replayer)
+
+    return run(replay())
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import grpc
 from services.kit.authentication import Authenticator
 from services.kit.callers import Caller, set_caller
 from services.kit.errors import ForbiddenError, PosthouseError
+from services.kit.rpc_handlers import Behaviour, unparsed, wrapped
 from services.kit.scopes import (
     ANY,
     INGEST_WEBHOOK,
@@ -17,18 +18,10 @@ from services.kit.scopes import (
     check_scope,
 )
 
-_Handler = Callable[[Any, Any], Any]
-
 # Service names by what the settings call them, and may open to everyone.
 _ENDPOINTS = {"/grpc.health.": "health", "/grpc.reflection.": "reflection"}
 # Providers have no credentials of ours: their signatures are checked behind the gateway.
 _SIGNED = frozenset({INGEST_WEBHOOK, INGEST_WEBHOOKS})
-_METHOD_KINDS = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-}
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in its stubs only
@@ -51,16 +44,15 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # g
         async def check() -> Caller | None:
             return await self._check(details.method, metadata)
 
-        kind, build = _METHOD_KINDS[handler.request_streaming, handler.response_streaming]
         try:
             caller = await check()
         except PosthouseError as error:
-            return build(_refusing(error, streams=handler.response_streaming))
-        behaviour = getattr(handler, kind)
-        behaviour = (
-            _stream(behaviour, caller, check) if handler.response_streaming else _unary(behaviour, caller)
+            return unparsed(handler, _refusing(error, streams=handler.response_streaming))
+        return wrapped(
+            handler,
+            unary=lambda behaviour: _unary(behaviour, caller),
+            stream=lambda behaviour: _stream(behaviour, caller, check),
         )
-        return build(behaviour, handler.request_deserializer, handler.response_serializer)
 
     async def _check(self, method: str, metadata: Any) -> Caller | None:
         """Return who makes a call; None where everyone may. Raises the error of a refusal."""
@@ -81,7 +73,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # g
         return caller
 
 
-def _unary(behaviour: _Handler, caller: Caller | None) -> _Handler:
+def _unary(behaviour: Behaviour, caller: Caller | None) -> Behaviour:
     async def call(request: Any, context: Any) -> Any:
         set_caller(caller)
         return await behaviour(request, context)
@@ -90,8 +82,8 @@ def _unary(behaviour: _Handler, caller: Caller | None) -> _Handler:
 
 
 def _stream(
-    behaviour: _Handler, caller: Caller | None, check: Callable[[], Awaitable[Caller | None]]
-) -> _Handler:
+    behaviour: Behaviour, caller: Caller | None, check: Callable[[], Awaitable[Caller | None]]
+) -> Behaviour:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         set_caller(caller)
         responses = behaviour(request, context)
@@ -106,7 +98,7 @@ def _stream(
     return call
 
 
-def _refusing(error: PosthouseError, *, streams: bool) -> _Handler:
+def _refusing(error: PosthouseError, *, streams: bool) -> Behaviour:
     """Return a behaviour that raises; without a deserialiser the request is never parsed."""
 
     async def refuse(_request: Any, _context: Any) -> Any:

@@ -8,10 +8,9 @@ import grpc
 from services.kit.config import Settings
 from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limits import RateLimiter
+from services.kit.rpc_handlers import Behaviour, wrapped
 from services.kit.scopes import INGEST_WEBHOOK, INGEST_WEBHOOKS
 from services.kit.sliding_window import Quota
-
-_Handler = Callable[[Any, Any], Any]
 
 _OURS = "/posthouse."
 # Providers cannot slow down; what they report would be lost.
@@ -45,28 +44,20 @@ class RateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
             return handler
         if self._clients.is_gateway(details.invocation_metadata):
             return handler
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return handler
+        return wrapped(
+            handler,
+            unary=lambda behaviour: self._unary(method, behaviour),
+            stream=lambda behaviour: self._stream(method, behaviour),
+        )
 
-    def _unary(self, method: str, behaviour: _Handler) -> _Handler:
+    def _unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             await self._admit(method, context)
             return await behaviour(request, context)
 
         return call
 
-    def _stream(self, method: str, behaviour: _Handler) -> _Handler:
+    def _stream(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             await self._admit(method, context)
             async for response in behaviour(request, context):

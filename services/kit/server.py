@@ -21,13 +21,13 @@ from services.kit.errors import NotImplementedYetError, PosthouseError
 from services.kit.exposure import check_exposure
 from services.kit.logs import bind_request, get_logger, logs_debug
 from services.kit.request_ids import request_id_of_call
+from services.kit.rpc_handlers import Behaviour, wrapped
 from services.kit.status import to_status
 from services.kit.tls import server_credentials
 from services.kit.tracing import tracing
 
 _log = get_logger(__name__)
 
-_Handler = Callable[[Any, Any], Any]
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -69,27 +69,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
         if handler is None:
             return handler
         method = details.method.rpartition("/")[2]
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _stream(method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(
-                _stream(method, handler.stream_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return handler
+        return wrapped(
+            handler,
+            unary=lambda behaviour: self._unary(method, behaviour),
+            stream=lambda behaviour: _stream(method, behaviour),
+        )
 
-    def _unary(self, method: str, behaviour: _Handler) -> _Handler:
+    def _unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             start = time.perf_counter()
             code = grpc.StatusCode.OK
@@ -110,7 +96,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
         return call
 
 
-def _stream(method: str, behaviour: _Handler) -> _Handler:
+def _stream(method: str, behaviour: Behaviour) -> Behaviour:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         bind_request(request_id_of_call(context.invocation_metadata()))
         try:

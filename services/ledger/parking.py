@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.ledger.arrays import plain_array, text_array
+from services.ledger.arrays import text_array
 from services.ledger.database import HotConnection
-from services.ledger.receipts import ReceiptRow
+from services.ledger.receipts import ReceiptRow, receipt_columns
 
 _FIND = """
 SELECT DISTINCT ON (provider_message_id) provider_message_id, message_id::text, number
@@ -82,21 +82,7 @@ async def park(connection: HotConnection, receipts: Sequence[ReceiptRow]) -> int
 
     Each has a provider_message_id, and no two the same key.
     """
-    cursor = await connection.execute(
-        _PARK,
-        {
-            "provider": text_array([r.provider for r in receipts]),
-            "event_key": text_array([r.event_key for r in receipts]),
-            "provider_message_id": text_array([r.provider_message_id for r in receipts]),
-            "state": text_array([r.state for r in receipts]),
-            "provider_time": text_array(
-                [None if r.provider_time is None else r.provider_time.isoformat() for r in receipts]
-            ),
-            "error_code": text_array([r.error_code for r in receipts]),
-            "detail": text_array([r.detail for r in receipts]),
-            "webhook_log_id": plain_array([r.webhook_log_id for r in receipts]),
-        },
-    )
+    cursor = await connection.execute(_PARK, receipt_columns(receipts))
     return len(await cursor.fetchall())
 
 

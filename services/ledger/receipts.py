@@ -179,6 +179,22 @@ async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) ->
     )
 
 
+def receipt_columns(receipts: Sequence[ReceiptRow]) -> dict[str, object]:
+    """Return what receipts say by themselves, as parameters of a statement: an array a column."""
+    return {
+        "provider": text_array([r.provider for r in receipts]),
+        "event_key": text_array([r.event_key for r in receipts]),
+        "provider_message_id": text_array([r.provider_message_id for r in receipts]),
+        "state": text_array([r.state for r in receipts]),
+        "provider_time": text_array(
+            [None if r.provider_time is None else r.provider_time.isoformat() for r in receipts]
+        ),
+        "error_code": text_array([r.error_code for r in receipts]),
+        "detail": text_array([r.detail for r in receipts]),
+        "webhook_log_id": plain_array([r.webhook_log_id for r in receipts]),
+    }
+
+
 async def apply_receipts(
     connection: HotConnection, receipts: Sequence[ReceiptRow], *, event_outbox_id: str, republish_after: float
 ) -> list[AppliedReceipt]:
@@ -189,18 +205,9 @@ async def apply_receipts(
     cursor = await _APPLY.execute(
         connection,
         {
-            "provider": text_array([r.provider for r in receipts]),
-            "event_key": text_array([r.event_key for r in receipts]),
+            **receipt_columns(receipts),
             "message_id": plain_array([r.message_id for r in receipts]),
-            "state": text_array([r.state for r in receipts]),
             "attempt": plain_array([r.attempt for r in receipts]),
-            "provider_message_id": text_array([r.provider_message_id for r in receipts]),
-            "provider_time": text_array(
-                [None if r.provider_time is None else r.provider_time.isoformat() for r in receipts]
-            ),
-            "error_code": text_array([r.error_code for r in receipts]),
-            "detail": text_array([r.detail for r in receipts]),
-            "webhook_log_id": plain_array([r.webhook_log_id for r in receipts]),
             "event_outbox_id": event_outbox_id,
             "event_subject": EVENT_SUBJECT,
             "republish_after": republish_after,

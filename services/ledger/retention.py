@@ -9,43 +9,27 @@ from services.ledger.database import HotConnection
 _BATCH: Final = 5000
 
 # The index on create_time finds the old end of each table.
+_OLD = """
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM {table} WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
+))
+"""
+_PLAIN: Final = (
+    "idempotency_keys",
+    "provider_events",
+    "webhook_logs",
+    "parked_receipts",
+    "trace_contexts",
+    "event_deliveries",
+)
 _DELETE: Final = {
-    "idempotency_keys": """
-DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM idempotency_keys WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
-))
-""",
-    "provider_events": """
-DELETE FROM provider_events WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM provider_events WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
-))
-""",
+    **{table: _OLD.format(table=table) for table in _PLAIN},
     # One that was replayed says since when the message's attempts count: it is kept as long from then on.
     "dead_letters": """
 WITH kept AS (SELECT now() - make_interval(secs => %s) AS since)
 DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM dead_letters, kept
   WHERE create_time < kept.since AND coalesce(replay_time, create_time) < kept.since LIMIT %s
-))
-""",
-    "webhook_logs": """
-DELETE FROM webhook_logs WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM webhook_logs WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
-))
-""",
-    "parked_receipts": """
-DELETE FROM parked_receipts WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM parked_receipts WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
-))
-""",
-    "trace_contexts": """
-DELETE FROM trace_contexts WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM trace_contexts WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
-))
-""",
-    "event_deliveries": """
-DELETE FROM event_deliveries WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM event_deliveries WHERE create_time < now() - make_interval(secs => %s) LIMIT %s
 ))
 """,
 }

@@ -2,15 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import (
-    checked_provider_limits,
-    checked_routes,
-    checked_sender_limits,
-    checked_unknown_policy,
-)
+from services.kit.provider_limits import parse_provider_limits, parse_sender_limits
+from services.kit.routes import parse_routes
+from services.kit.settings.fields import checked
+from services.kit.unknown_policy import parse_unknown_policy
 
 
 class DispatchSettings(BaseSettings):
@@ -21,11 +19,11 @@ class DispatchSettings(BaseSettings):
         ge=86_400,
         description="Seconds a dead letter is kept and can be replayed; at least a day.",
     )
-    routes: Annotated[str, AfterValidator(checked_routes)] = Field(
+    routes: Annotated[str, checked(parse_routes)] = Field(
         default="sms=simulator mms=simulator email=simulator",
         description="Providers per channel in order of preference: `sms=a,b sms[to=+44]=c:3|d:1,a email=e`.",
     )
-    unknown_policy: Annotated[str, AfterValidator(checked_unknown_policy)] = Field(
+    unknown_policy: Annotated[str, checked(parse_unknown_policy)] = Field(
         default="simulator=resend",
         description=(
             "What becomes of what a provider has proved not to have: `twilio=resend smtp/email=hold`;"
@@ -74,13 +72,13 @@ class DispatchSettings(BaseSettings):
     breaker_probes: int = Field(
         default=10, ge=1, le=1000, description="Probes that decide; four of five must succeed to close it."
     )
-    provider_rates: Annotated[str, AfterValidator(checked_provider_limits)] = Field(
+    provider_rates: Annotated[str, checked(parse_provider_limits)] = Field(
         default="", description="Messages per second a dispatcher gives a provider: `twilio=30 smtp=5`."
     )
-    provider_concurrency: Annotated[str, AfterValidator(checked_provider_limits)] = Field(
+    provider_concurrency: Annotated[str, checked(parse_provider_limits)] = Field(
         default="", description="Messages a dispatcher has under way at a provider: `twilio=10`."
     )
-    sender_rates: Annotated[str, AfterValidator(checked_sender_limits)] = Field(
+    sender_rates: Annotated[str, checked(parse_sender_limits)] = Field(
         default="", description="Messages per second a dispatcher sends from a sender: `+15551234567=1 *=10`."
     )
     outbox_republish_after: float = Field(

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import checked_sender_pools
+from services.kit.sender_pools import parse_sender_pools
+from services.kit.settings.fields import checked
 
 
 class IntakeSettings(BaseSettings):
@@ -48,7 +49,7 @@ class IntakeSettings(BaseSettings):
     strict_phone_numbers: bool = Field(
         default=False, description="Refuse numbers that are possible but not assigned to any range."
     )
-    sender_pools: Annotated[str, AfterValidator(checked_sender_pools)] = Field(
+    sender_pools: Annotated[str, checked(parse_sender_pools)] = Field(
         default="",
         description=(
             "Senders to choose from: `support=+15550001111,+15550002222 default=hello@example.com`;"

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import checked_bulk_limits, checked_networks, world
+from services.kit.networks import parse_networks
+from services.kit.settings.fields import checked, checked_bulk_limits, world
 
 
 class LimitSettings(BaseSettings):
@@ -54,6 +55,6 @@ class LimitSettings(BaseSettings):
             "Limits of bulk senders as `who=requests`: an API key, sha256:digest, prefix*, network or *."
         ),
     )
-    trusted_proxies: Annotated[str, AfterValidator(checked_networks)] = Field(
+    trusted_proxies: Annotated[str, checked(parse_networks)] = Field(
         default="", description="Networks of proxies whose X-Forwarded-For is believed: `10.0.0.0/8 ::1`."
     )

@@ -2,26 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from services.kit.networks import parse_networks
 from services.kit.public_targets import parse_ports
-from services.kit.settings.fields import checked_networks
-
-
-def _checked_ports(text: str) -> str:
-    parse_ports(text)
-    return text
+from services.kit.settings.fields import checked
 
 
 class SubscriptionSettings(BaseSettings):
     """Posting of events to endpoints of customers."""
 
-    subscription_networks: Annotated[str, AfterValidator(checked_networks)] = Field(
+    subscription_networks: Annotated[str, checked(parse_networks)] = Field(
         default="",
         description="Networks that events may be posted to although they are not public: `10.1.2.0/24`.",
     )
-    subscription_ports: Annotated[str, AfterValidator(_checked_ports)] = Field(
+    subscription_ports: Annotated[str, checked(parse_ports)] = Field(
         default="80 443 8080 8443", description="Ports that events may be posted to; *: any."
     )
     subscription_timeout: float = Field(
