@@ -1,13 +1,13 @@
 """The dispatcher: claim, send, settle. PostgreSQL owns the work; the broker only says that there is some."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from services.dispatch.admission import Admission, Gate
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import RETRY_LANES, Lanes, Work
+from services.dispatch.leases import Leases
 from services.dispatch.order import Order, Part
 from services.dispatch.ownership import Ownership
 from services.dispatch.publish import claim_announcement
@@ -22,7 +22,7 @@ from services.kit.errors import UnavailableError
 from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
-from services.ledger.claims import ClaimedMessage, claim, keep, put_off, renew
+from services.ledger.claims import ClaimedMessage, claim, keep, put_off
 from services.ledger.database import Database
 from services.ledger.mail_threads import MailThread, load_threads
 from services.ledger.outcomes import Settlement
@@ -70,10 +70,8 @@ class Dispatcher:
         self._concurrency = concurrency
         self._lease = lease
         self._republish_after = republish_after
-        # Envelopes under way, with the owner key they were claimed under: their leases are renewed.
-        self._held: dict[str, int] = {}
+        self._leases = Leases(database, seconds=lease)
         self._slots: dict[asyncio.Task[None], bool] = {}
-        self._renewer: asyncio.Task[None] | None = None
         self._taking = asyncio.Lock()
         self._order = Order()
         # Slots that wait for earlier messages to leave; others take work in their place.
@@ -84,7 +82,7 @@ class Dispatcher:
         """Begin to work."""
         for _ in range(self._concurrency):
             self._add_slot()
-        self._renewer = asyncio.create_task(self._renew(), name="dispatch-renew")
+        self._leases.start()
 
     async def close(self, grace: float) -> None:
         """Take no more work and finish what is under way within `grace` seconds.
@@ -99,8 +97,7 @@ class Dispatcher:
             _, late = await asyncio.wait(tuple(self._slots), timeout=grace)
             for slot in late:
                 slot.cancel()
-        if self._renewer is not None:
-            self._renewer.cancel()
+        self._leases.close()
         await asyncio.gather(*self._slots, return_exceptions=True)
 
     def _add_slot(self) -> None:
@@ -134,7 +131,7 @@ class Dispatcher:
             turn.end()
             await self._ack(work)
             outbox_ids = _outbox_ids(work)
-            with self._holding(outbox_ids, owner):
+            with self._leases.holding(outbox_ids, owner):
                 await self._inquirer.ask(outbox_ids, owner=owner, lease=self._lease)
         elif work[0].lane not in RETRY_LANES and self._gate.clear:
             await self._dispatch(work, owner, turn=turn)
@@ -144,16 +141,6 @@ class Dispatcher:
                 turn.end()
             for channel, items in channels.items():
                 await self._dispatch_some(channel, items, owner, turn)
-
-    @contextlib.contextmanager
-    def _holding(self, outbox_ids: Sequence[str], owner: int) -> Iterator[None]:
-        """Have the leases of envelopes renewed."""
-        self._held.update(dict.fromkeys(outbox_ids, owner))
-        try:
-            yield
-        finally:
-            for outbox_id in outbox_ids:
-                self._held.pop(outbox_id, None)
 
     async def _dispatch_some(self, channel: str, work: Sequence[Work], owner: int, turn: Turn) -> None:
         """Dispatch as much of one channel's work as may be sent now, and put the rest off."""
@@ -197,7 +184,7 @@ class Dispatcher:
     ) -> None:
         """Claim, send and settle; with an admission, the messages of one channel that it allows."""
         outbox_ids = _outbox_ids(work)
-        with self._holding(outbox_ids, owner):
+        with self._leases.holding(outbox_ids, owner):
             await self._dispatch_held(work, outbox_ids, owner, channel, admission, turn)
 
     async def _dispatch_held(
@@ -373,22 +360,6 @@ class Dispatcher:
             except BUS_ERRORS:
                 # It will be delivered again, and found to be claimed.
                 return
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease / 3)
-            held = dict(self._held)
-            try:
-                for owner in set(held.values()):
-                    async with self._database.hot() as connection:
-                        await renew(
-                            connection,
-                            [outbox_id for outbox_id, key in held.items() if key == owner],
-                            owner=owner,
-                            lease=self._lease,
-                        )
-            except UnavailableError:
-                _log.warning("leases_not_renewed", envelopes=len(held))
 
 
 def _outbox_ids(work: Sequence[Work]) -> list[str]:
