@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,8 @@ from services.kit.logs import configure_logging
 
 _T = TypeVar("_T")
 
+SinceOption = Annotated[datetime | None, typer.Option(help="Only from this time on, UTC")]
+UntilOption = Annotated[datetime | None, typer.Option(help="Only before this time, UTC")]
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder of the stack's data (default: .posthouse)")]
 
 
@@ -27,6 +30,11 @@ def settings_of(data_dir: Path | None, process: str) -> Settings:
     configure_logging(process, level="error", style="console")
     state = None if "database_url" in settings.model_fields_set else DataDir(settings.data_dir).read_state()
     return settings if state is None else settings.model_copy(update={"database_url": state.database_url})
+
+
+def in_utc(time: datetime | None) -> datetime | None:
+    """Return a time of the command line with its zone."""
+    return None if time is None else time.replace(tzinfo=UTC)
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import keys, privacy, webhooks
+from cli import dead_letters, keys, privacy, webhooks
 from cli.supervisor import FIRST_PAUSE, LONGEST_PAUSE
 from services.kit.config import WrongSettingError, load_settings
 from services.kit.exposure import check_exposure
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(privacy.app, name="privacy")
 
 

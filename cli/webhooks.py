@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from pydantic import SecretStr
 
-from cli.direct import DataDirOption, run, settings_of
+from cli.direct import DataDirOption, SinceOption, UntilOption, in_utc, run, settings_of
 from services.kit.config import Settings
 from services.kit.errors import PosthouseError
 from services.kit.ids import parse_id
@@ -37,8 +37,6 @@ class Verdict(StrEnum):
 
 _Provider = Annotated[str, typer.Option(help="Only of this provider")]
 _Verdict = Annotated[Verdict | None, typer.Option(help="Only with this verdict")]
-_Since = Annotated[datetime | None, typer.Option(help="Only from this time on, UTC")]
-_Until = Annotated[datetime | None, typer.Option(help="Only before this time, UTC")]
 
 
 @app.command("list")
@@ -46,8 +44,8 @@ def list_entries(
     provider: _Provider = "",
     verdict: _Verdict = None,
     message: Annotated[str, typer.Option(help="Only what told of the message with this id")] = "",
-    since: _Since = None,
-    until: _Until = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 100,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -69,8 +67,8 @@ def replay(
     entries: Annotated[list[str] | None, typer.Argument(help="Ids of entries, as `list` shows them")] = None,
     provider: _Provider = "",
     verdict: _Verdict = None,
-    since: _Since = None,
-    until: _Until = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     trust_forged: Annotated[
         bool, typer.Option("--trust-forged", help="Also what was refused as forged: you vouch for it")
     ] = False,
@@ -108,8 +106,8 @@ def _filter(
         provider=provider,
         verdict=verdict or "",
         message_id=parse_id("message", message) if message else "",
-        since=None if since is None else since.replace(tzinfo=UTC),
-        until=None if until is None else until.replace(tzinfo=UTC),
+        since=in_utc(since),
+        until=in_utc(until),
     )
 
 

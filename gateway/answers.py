@@ -359,6 +359,8 @@ class Replayed(_Shape):
     """Messages put back now; those replayed before are not among them."""
 
     replayed_message_ids: list[str]
+    replayed_count: int
+    more: bool = Field(description="More match the filter than one call replays: repeat it.")
 
 
 class SimulatorProfiles(_Shape):

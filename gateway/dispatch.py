@@ -7,11 +7,15 @@ from fastapi import APIRouter, Query, Request, Response
 from gateway import answers, render, requests, schemas
 from gateway.routing import API, documented, router
 from gateway.rpc import Backends, call
-from gateway.schemas import PageSize, PageToken
+from gateway.schemas import PageSize, PageToken, Time
 from posthouse.v1 import dispatch_service_pb2 as pb
 from services.kit.enum_names import CHANNEL
 
 _Type = Annotated[schemas.ChannelWord | None, Query(alias="type", description="Only of this channel.")]
+_Provider = Annotated[str, Query(description="Only those whose last attempt was with this provider.")]
+_ErrorCode = Annotated[str, Query(description="Only with this error code.")]
+_Since = Annotated[Time | None, Query(description="Only those given up at or after this time (RFC 3339).")]
+_Until = Annotated[Time | None, Query(description="Only those given up before this time (RFC 3339).")]
 
 
 class DispatchRoutes:
@@ -48,6 +52,10 @@ class DispatchRoutes:
         *,
         kind: _Type = None,
         reason: str = "",
+        provider: _Provider = "",
+        error_code: _ErrorCode = "",
+        since: _Since = None,
+        until: _Until = None,
         include_replayed: bool = False,
         page_size: PageSize = 0,
         page_token: PageToken = "",
@@ -60,6 +68,10 @@ class DispatchRoutes:
                 page_token=page_token,
                 channel=CHANNEL.number(kind),
                 reason=reason,
+                provider=provider,
+                error_code=error_code,
+                since_time=requests.timestamp(since),
+                until_time=requests.timestamp(until),
                 include_replayed=include_replayed,
             ),
             request,
@@ -75,10 +87,16 @@ class DispatchRoutes:
         """Put messages back into the queue; repeating it changes nothing."""
         response = await call(
             self._dispatch.ReplayDeadLetters,
-            pb.ReplayDeadLettersRequest(message_ids=body.message_ids),
+            requests.replay_request(body),
             request,
         )
-        return render.answer({"replayed_message_ids": list(response.replayed_message_ids)})
+        return render.answer(
+            {
+                "replayed_message_ids": list(response.replayed_message_ids),
+                "replayed_count": response.replayed_count,
+                "more": response.more,
+            }
+        )
 
     async def get_simulator(self, request: Request, kind: _Type = None) -> Response:
         """Return how the simulator behaves."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from gateway import problems, schemas
-from posthouse.v1 import dispatch_pb2, message_pb2
+from posthouse.v1 import dispatch_pb2, dispatch_service_pb2, message_pb2
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.enum_names import CHANNEL, PRIORITY
 from services.kit.errors import InvalidRequestError
@@ -92,6 +92,23 @@ def inbound_message(body: schemas.InboundMessage) -> pb.InboundMessage:
         message_time=timestamp(body.message_at),
         metadata=body.metadata or {},
     )
+
+
+def replay_request(body: schemas.ReplayRequest) -> dispatch_service_pb2.ReplayDeadLettersRequest:
+    """Return the request to put dead letters back."""
+    request = dispatch_service_pb2.ReplayDeadLettersRequest(message_ids=body.message_ids or ())
+    if body.filter is not None:
+        request.filter.CopyFrom(
+            dispatch_service_pb2.DeadLetterFilter(
+                channel=CHANNEL.number(body.filter.type),
+                reason=body.filter.reason or "",
+                provider=body.filter.provider or "",
+                error_code=body.filter.error_code or "",
+                since_time=timestamp(body.filter.since),
+                until_time=timestamp(body.filter.until),
+            )
+        )
+    return request
 
 
 def simulator_profile(body: schemas.SimulatorProfile) -> dispatch_pb2.SimulatorProfile:

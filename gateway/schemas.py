@@ -203,10 +203,32 @@ class PhoneUpdate(_Shape):
     workflow_id: str | None = Field(None, description="Id within that kind; null clears it.")
 
 
-class ReplayRequest(_Shape):
-    """Dead letters to put back into the queue."""
+class DeadLetterFilter(_Shape):
+    """Dead letters that have not been replayed; all that is given must match, and something must be given."""
 
-    message_ids: list[str] = Field(min_length=1, max_length=1000)
+    type: ChannelWord | None = Field(None, description="Only of this channel.")
+    reason: str | None = Field(None, description="Only for this reason.")
+    provider: str | None = Field(None, description="Only those whose last attempt was with this provider.")
+    error_code: str | None = Field(None, description="Only with this error code.")
+    since: Time | None = Field(None, description="Only those given up at or after this time.")
+    until: Time | None = Field(
+        None, description="Only those given up before this time; given by who repeats the call."
+    )
+
+
+class ReplayRequest(_Shape):
+    """Dead letters to put back into the queue, one by one or the eldest 1,000 of a filter."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"filter": {"provider": "twilio", "error_code": "30001", "until": "2026-11-22T03:00:00Z"}}
+            ]
+        }
+    )
+
+    message_ids: list[str] | None = Field(None, min_length=1, max_length=1000)
+    filter: DeadLetterFilter | None = None
 
 
 class ResolveRequest(_Shape):

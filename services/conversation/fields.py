@@ -1,17 +1,11 @@
-"""Checks of single request fields; every refusal names the field."""
+"""Reads addresses in requests; every refusal names the field."""
 
 import contextlib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidRequestError
 from services.ledger.addresses import Address, InvalidAddressError, normalise
-
-# Longest tenant id, workflow type or workflow id, in characters.
-LABEL_LENGTH = 255
 
 # So many digits have their country code among them; most national numbers are shorter.
 _INTERNATIONAL_LENGTH = 11
@@ -48,23 +42,6 @@ def read_participants(field: str, texts: Sequence[str], *, region: str | None = 
     return [
         read_participant(f"{field}[{position}]", text, region=region) for position, text in enumerate(texts)
     ]
-
-
-def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
-    """Return a text that PostgreSQL can hold or compare with."""
-    if len(text) > longest:
-        raise InvalidRequestError.field(field, f"must not be longer than {longest} characters")
-    if "\x00" in text:
-        raise InvalidRequestError.field(field, "must not contain the NUL character")
-    return text
-
-
-def read_time(field: str, time: Timestamp) -> datetime:
-    """Return a time of the contract, to the microsecond."""
-    try:
-        return time.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise InvalidRequestError.field(field, "must lie between the years 1 and 9999") from None
 
 
 def _normalise(text: str, region: str | None = None) -> Address:

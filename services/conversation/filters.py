@@ -7,10 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from posthouse.v1 import conversation_service_pb2 as pb
-from services.conversation.fields import read_label, read_participant, read_time
+from services.conversation.fields import read_participant
 from services.conversation.search_query import Term, read_query
 from services.kit.enum_names import FAMILY
 from services.kit.errors import InvalidRequestError
+from services.kit.fields import read_label, read_range
 from services.ledger.tables import conversations
 
 
@@ -72,6 +73,7 @@ def has_participant(address: str) -> sa.ColumnElement[bool]:
 
 def read_filter(request: pb.ListConversationsRequest) -> ConversationFilter:
     """Return the filter of a request, or raise InvalidRequestError naming the field."""
+    since, until = read_range(request)
     return ConversationFilter(
         participant=read_participant("participant", request.participant).canonical
         if request.participant
@@ -82,8 +84,8 @@ def read_filter(request: pb.ListConversationsRequest) -> ConversationFilter:
         workflow_id=read_label("workflow_id", request.workflow_id),
         unread_only=request.unread_only,
         include_archived=request.include_archived,
-        since_time=read_time("since_time", request.since_time) if request.HasField("since_time") else None,
-        until_time=read_time("until_time", request.until_time) if request.HasField("until_time") else None,
+        since_time=since,
+        until_time=until,
         terms=tuple(read_query("text", request.text)) if request.text else (),
         archived_only=request.archived_only,
     )

@@ -9,12 +9,13 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_service_pb2 as pb
-from services.conversation.fields import read_label, read_participant
+from services.conversation.fields import read_participant
 from services.conversation.filters import has_participant
 from services.conversation.highlighting import excerpt
 from services.conversation.search_query import Term, matches, read_query, stemmable, tsquery
 from services.conversation.search_text import CONFIGURATIONS, Searchable
 from services.conversation.words import stem_input
+from services.kit.fields import read_label
 from services.kit.ids import first_id_at, parse_id, time_of_id
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, message_search, messages

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.conversation.fields import read_label
 from services.conversation.words import fold_words
 from services.kit.errors import InvalidRequestError
+from services.kit.fields import read_label
 
 MAX_QUERY_LENGTH: Final = 500
 MAX_TERMS: Final = 32

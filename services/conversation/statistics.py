@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_service_pb2 as pb
-from services.conversation.fields import read_time
 from services.conversation.queries import get_conversation
 from services.kit.errors import InvalidRequestError
+from services.kit.fields import read_range
 from services.kit.ids import first_id_at, parse_id
 from services.ledger.database import Database
 from services.ledger.tables import messages
@@ -53,8 +53,7 @@ def read_window(request: pb.GetConversationStatsRequest) -> Window:
     """Return what a request asks to count, or raise InvalidRequestError naming the field."""
     window = Window(
         parse_id("conversation_id", request.conversation_id) if request.conversation_id else "",
-        read_time("since_time", request.since_time) if request.HasField("since_time") else None,
-        read_time("until_time", request.until_time) if request.HasField("until_time") else None,
+        *read_range(request),
     )
     if window.since is not None and window.until is not None and window.since >= window.until:
         raise InvalidRequestError.field("until_time", "must be after since_time")

@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_pb2
-from services.conversation.fields import read_label
 from services.conversation.queries import (
     CONVERSATION_COLUMNS,
     conversation_from_row,
@@ -15,6 +14,7 @@ from services.conversation.queries import (
     get_conversation,
 )
 from services.kit.errors import InvalidRequestError, Violation
+from services.kit.fields import read_label
 from services.ledger.reads import message_not_found
 from services.ledger.tables import conversations, messages
 

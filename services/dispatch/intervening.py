@@ -1,19 +1,23 @@
 """What people decide about single messages: replay of dead letters, and unknown outcomes settled by hand."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from posthouse.v1 import message_pb2
 from services.kit.errors import NotFoundError, PreconditionError
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.database import Database
-from services.ledger.dead_letters import load_dead_letters, replay
+from services.ledger.dead_letters import DeadLetterFilter, find_replayable, load_dead_letters, replay
 from services.ledger.event_batches import outbound_event
 from services.ledger.reads import get_message, message_not_found
 from services.ledger.relay import Announcement, Relay
 from services.ledger.resolving import EVENT_OF, resolve
 
 _log = get_logger(__name__)
+
+# Dead letters of one replay: its transaction and its envelopes stay small beside the traffic.
+MOST_REPLAYED: Final = 1000
 
 
 class Intervener:
@@ -36,6 +40,15 @@ class Intervener:
             raise NotFoundError(
                 f"there is no dead letter of message {missing[0]}", reason="DEAD_LETTER_NOT_FOUND"
             )
+        return await self._put_back(message_ids)
+
+    async def replay_some(self, chosen: DeadLetterFilter) -> tuple[list[str], bool]:
+        """Put back the eldest MOST_REPLAYED of a filter; return their ids, and whether more match."""
+        async with self._database.read_primary() as reader:
+            found = await find_replayable(reader, chosen, limit=MOST_REPLAYED + 1)
+        return await self._put_back(found[:MOST_REPLAYED]), len(found) > MOST_REPLAYED
+
+    async def _put_back(self, message_ids: Sequence[str]) -> list[str]:
         event_outbox_id = new_id()
         async with self._database.hot() as connection:
             replayed = await replay(

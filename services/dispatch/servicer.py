@@ -9,11 +9,12 @@ from posthouse.v1 import dispatch_pb2
 from posthouse.v1 import dispatch_service_pb2 as pb
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
 from services.dispatch.breakers import Breakers
-from services.dispatch.intervening import Intervener
+from services.dispatch.intervening import MOST_REPLAYED, Intervener
 from services.dispatch.simulator_control import SimulatorControl
 from services.kit import enum_names
 from services.kit.breaker import OPEN
 from services.kit.errors import InvalidRequestError, NotFoundError, Violation
+from services.kit.fields import read_label, read_range
 from services.kit.ids import parse_id
 from services.kit.page_tokens import Position, read_token, write_token
 from services.kit.paging import page_size
@@ -22,7 +23,6 @@ from services.ledger.database import Database
 from services.ledger.resolving import EVENT_OF
 from services.providers.base import Provider
 
-_MOST_REPLAYED = 1000
 _LONGEST_REASON = 1000
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -78,16 +78,13 @@ class DispatchServicer(pb_grpc.DispatchServiceServicer):
     ) -> pb.ListDeadLettersResponse:
         """List given-up messages, newest first."""
         size = page_size(request.page_size)
-        if not enum_names.CHANNEL.knows(request.channel):
-            raise InvalidRequestError.field("channel", "is not a known value")
-        channel = enum_names.CHANNEL.word(request.channel)
-        filter_key = ["dead_letters", channel, request.reason, request.include_replayed]
+        chosen = _filter(request)
+        filter_key = ["dead_letters", *chosen, request.include_replayed]
         before = read_token(request.page_token, filter_key)
         async with self._database.read() as connection:
             letters = await dead_letters.list_dead_letters(
                 connection,
-                channel=channel,
-                reason=request.reason,
+                chosen,
                 include_replayed=request.include_replayed,
                 before=before,
                 limit=size + 1,
@@ -104,12 +101,26 @@ class DispatchServicer(pb_grpc.DispatchServiceServicer):
         self, request: pb.ReplayDeadLettersRequest, _context: _Context
     ) -> pb.ReplayDeadLettersResponse:
         """Put given-up messages back into the queue."""
-        if not 1 <= len(request.message_ids) <= _MOST_REPLAYED:
-            raise InvalidRequestError.field("message_ids", f"must have 1 to {_MOST_REPLAYED:,} ids")
-        ids = [
-            parse_id(f"message_ids[{position}]", given) for position, given in enumerate(request.message_ids)
-        ]
-        return pb.ReplayDeadLettersResponse(replayed_message_ids=await self._intervener.replay(ids))
+        more = False
+        if request.HasField("filter"):
+            if request.message_ids:
+                raise InvalidRequestError.field("filter", "must not be given with message_ids")
+            chosen = _filter(request.filter, "filter.")
+            if chosen == dead_letters.DeadLetterFilter():
+                raise InvalidRequestError.field("filter", "must not be empty")
+            replayed, more = await self._intervener.replay_some(chosen)
+        elif not 1 <= len(request.message_ids) <= MOST_REPLAYED:
+            raise InvalidRequestError.field("message_ids", f"must have 1 to {MOST_REPLAYED:,} ids")
+        else:
+            replayed = await self._intervener.replay(
+                [
+                    parse_id(f"message_ids[{position}]", given)
+                    for position, given in enumerate(request.message_ids)
+                ]
+            )
+        return pb.ReplayDeadLettersResponse(
+            replayed_message_ids=replayed, replayed_count=len(replayed), more=more
+        )
 
     async def ResolveMessage(
         self, request: pb.ResolveMessageRequest, _context: _Context
@@ -172,3 +183,19 @@ class DispatchServicer(pb_grpc.DispatchServiceServicer):
         if not request.HasField("profile"):
             raise InvalidRequestError.field("profile", "must not be empty")
         return pb.SetSimulatorProfileResponse(profiles=await self._simulator.set_profile(request.profile))
+
+
+def _filter(
+    given: pb.ListDeadLettersRequest | pb.DeadLetterFilter, prefix: str = ""
+) -> dead_letters.DeadLetterFilter:
+    if not enum_names.CHANNEL.knows(given.channel):
+        raise InvalidRequestError.field(f"{prefix}channel", "is not a known value")
+    since, until = read_range(given, prefix)
+    return dead_letters.DeadLetterFilter(
+        channel=enum_names.CHANNEL.word(given.channel),
+        reason=read_label(f"{prefix}reason", given.reason),
+        provider=read_label(f"{prefix}provider", given.provider),
+        error_code=read_label(f"{prefix}error_code", given.error_code),
+        since=since,
+        until=until,
+    )

@@ -15,6 +15,7 @@ from services.ledger.database import HotConnection
 from services.ledger.event_batches import make_timestamp
 from services.ledger.outbox import EVENT_SUBJECT
 from services.ledger.tables import dead_letters as table
+from services.ledger.tables import messages
 
 # The message's row is the fence: of two replays at once the second finds it waiting already. What has
 # expired is left where it is; it would only be given up again.
@@ -90,26 +91,73 @@ async def load_dead_letters(
     return [dead_letter_from_row(row) for row in rows]
 
 
+class DeadLetterFilter(NamedTuple):
+    """What dead letters are narrowed to; empty words and None mean any. The times are those of giving up."""
+
+    channel: str = ""
+    reason: str = ""
+    provider: str = ""
+    error_code: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions on `dead_letters`."""
+        words = {
+            table.c.channel: self.channel,
+            table.c.reason: self.reason,
+            table.c.provider: self.provider,
+            table.c.error_code: self.error_code,
+        }
+        found: list[sa.ColumnElement[bool]] = [column == word for column, word in words.items() if word]
+        if self.since is not None:
+            found.append(table.c.create_time >= self.since)
+        if self.until is not None:
+            found.append(table.c.create_time < self.until)
+        return found
+
+
 async def list_dead_letters(
     connection: AsyncConnection,
+    chosen: DeadLetterFilter,
     *,
-    channel: str,
-    reason: str,
     include_replayed: bool,
     before: tuple[datetime, str] | None,
     limit: int,
 ) -> list[dispatch_pb.DeadLetter]:
-    """Return dead letters, newest first, after the position `before`; empty words filter nothing."""
-    query = sa.select(*_COLUMNS).order_by(table.c.create_time.desc(), table.c.message_id.desc()).limit(limit)
-    if channel:
-        query = query.where(table.c.channel == channel)
-    if reason:
-        query = query.where(table.c.reason == reason)
+    """Return dead letters, newest first, after the position `before`."""
+    query = (
+        sa.select(*_COLUMNS)
+        .where(*chosen.conditions())
+        .order_by(table.c.create_time.desc(), table.c.message_id.desc())
+        .limit(limit)
+    )
     if not include_replayed:
         query = query.where(table.c.replay_time.is_(None))
     if before is not None:
-        query = query.where(sa.tuple_(table.c.create_time, table.c.message_id) < sa.tuple_(*before))
+        time, message_id = before
+        place = sa.tuple_(
+            sa.literal(time, table.c.create_time.type), sa.literal(message_id, table.c.message_id.type)
+        )
+        query = query.where(sa.tuple_(table.c.create_time, table.c.message_id) < place)
     return [dead_letter_from_row(row) for row in await connection.execute(query)]
+
+
+async def find_replayable(connection: AsyncConnection, chosen: DeadLetterFilter, *, limit: int) -> list[str]:
+    """Return the messages of dead letters that a replay would put back, the eldest first."""
+    query = (
+        sa.select(table.c.message_id)
+        .join(messages, messages.c.id == table.c.message_id)
+        .where(
+            *chosen.conditions(),
+            table.c.replay_time.is_(None),
+            messages.c.state == "failed",
+            sa.or_(messages.c.expire_time.is_(None), messages.c.expire_time > sa.func.now()),
+        )
+        .order_by(table.c.create_time, table.c.message_id)
+        .limit(limit)
+    )
+    return list(await connection.scalars(query))
 
 
 def create_time_of(letter: dispatch_pb.DeadLetter) -> datetime:

@@ -22,49 +22,52 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from posthouse.v1 import dispatch_pb2 as posthouse_dot_v1_dot_dispatch__pb2
 from posthouse.v1 import message_pb2 as posthouse_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#posthouse/v1/dispatch_service.proto\x12\x0cposthouse.v1\x1a\x1bposthouse/v1/dispatch.proto\x1a\x1aposthouse/v1/message.proto\"\x16\n\x14ListProvidersRequest\"B\n\x15ListProvidersResponse\x12)\n\tproviders\x18\x01 \x03(\x0b\x32\x16.posthouse.v1.Provider\"1\n\x1bListDispatchAttemptsRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"O\n\x1cListDispatchAttemptsResponse\x12/\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x1d.posthouse.v1.DispatchAttempt\"\x91\x01\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x15.posthouse.v1.Channel\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x18\n\x10include_replayed\x18\x05 \x01(\x08\"b\n\x17ListDeadLettersResponse\x12.\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x18.posthouse.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x18ReplayDeadLettersRequest\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\t\"9\n\x19ReplayDeadLettersResponse\x12\x1c\n\x14replayed_message_ids\x18\x01 \x03(\t\"f\n\x15ResolveMessageRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.posthouse.v1.MessageState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"@\n\x16ResolveMessageResponse\x12&\n\x07message\x18\x01 \x01(\x0b\x32\x15.posthouse.v1.Message\"O\n\x13ResetBreakerRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12&\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x15.posthouse.v1.Channel\"@\n\x14ResetBreakerResponse\x12(\n\x08provider\x18\x01 \x01(\x0b\x32\x16.posthouse.v1.Provider\"D\n\x1aGetSimulatorProfileRequest\x12&\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x15.posthouse.v1.Channel\"O\n\x1bGetSimulatorProfileResponse\x12\x30\n\x08profiles\x18\x01 \x03(\x0b\x32\x1e.posthouse.v1.SimulatorProfile\"M\n\x1aSetSimulatorProfileRequest\x12/\n\x07profile\x18\x01 \x01(\x0b\x32\x1e.posthouse.v1.SimulatorProfile\"O\n\x1bSetSimulatorProfileResponse\x12\x30\n\x08profiles\x18\x01 \x03(\x0b\x32\x1e.posthouse.v1.SimulatorProfile2\xac\x06\n\x0f\x44ispatchService\x12X\n\rListProviders\x12\".posthouse.v1.ListProvidersRequest\x1a#.posthouse.v1.ListProvidersResponse\x12m\n\x14ListDispatchAttempts\x12).posthouse.v1.ListDispatchAttemptsRequest\x1a*.posthouse.v1.ListDispatchAttemptsResponse\x12^\n\x0fListDeadLetters\x12$.posthouse.v1.ListDeadLettersRequest\x1a%.posthouse.v1.ListDeadLettersResponse\x12\x64\n\x11ReplayDeadLetters\x12&.posthouse.v1.ReplayDeadLettersRequest\x1a\'.posthouse.v1.ReplayDeadLettersResponse\x12[\n\x0eResolveMessage\x12#.posthouse.v1.ResolveMessageRequest\x1a$.posthouse.v1.ResolveMessageResponse\x12U\n\x0cResetBreaker\x12!.posthouse.v1.ResetBreakerRequest\x1a\".posthouse.v1.ResetBreakerResponse\x12j\n\x13GetSimulatorProfile\x12(.posthouse.v1.GetSimulatorProfileRequest\x1a).posthouse.v1.GetSimulatorProfileResponse\x12j\n\x13SetSimulatorProfile\x12(.posthouse.v1.SetSimulatorProfileRequest\x1a).posthouse.v1.SetSimulatorProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#posthouse/v1/dispatch_service.proto\x12\x0cposthouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bposthouse/v1/dispatch.proto\x1a\x1aposthouse/v1/message.proto\"\x16\n\x14ListProvidersRequest\"B\n\x15ListProvidersResponse\x12)\n\tproviders\x18\x01 \x03(\x0b\x32\x16.posthouse.v1.Provider\"1\n\x1bListDispatchAttemptsRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"O\n\x1cListDispatchAttemptsResponse\x12/\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x1d.posthouse.v1.DispatchAttempt\"\x97\x02\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x15.posthouse.v1.Channel\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x18\n\x10include_replayed\x18\x05 \x01(\x08\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\x12\n\nerror_code\x18\x07 \x01(\t\x12.\n\nsince_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nuntil_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x17ListDeadLettersResponse\x12.\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x18.posthouse.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x18ReplayDeadLettersRequest\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\t\x12.\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1e.posthouse.v1.DeadLetterFilter\"\xd0\x01\n\x10\x44\x65\x61\x64LetterFilter\x12&\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x15.posthouse.v1.Channel\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x12\n\nerror_code\x18\x04 \x01(\t\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nuntil_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x19ReplayDeadLettersResponse\x12\x1c\n\x14replayed_message_ids\x18\x01 \x03(\t\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\x12\x0c\n\x04more\x18\x03 \x01(\x08\"f\n\x15ResolveMessageRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.posthouse.v1.MessageState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"@\n\x16ResolveMessageResponse\x12&\n\x07message\x18\x01 \x01(\x0b\x32\x15.posthouse.v1.Message\"O\n\x13ResetBreakerRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12&\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x15.posthouse.v1.Channel\"@\n\x14ResetBreakerResponse\x12(\n\x08provider\x18\x01 \x01(\x0b\x32\x16.posthouse.v1.Provider\"D\n\x1aGetSimulatorProfileRequest\x12&\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x15.posthouse.v1.Channel\"O\n\x1bGetSimulatorProfileResponse\x12\x30\n\x08profiles\x18\x01 \x03(\x0b\x32\x1e.posthouse.v1.SimulatorProfile\"M\n\x1aSetSimulatorProfileRequest\x12/\n\x07profile\x18\x01 \x01(\x0b\x32\x1e.posthouse.v1.SimulatorProfile\"O\n\x1bSetSimulatorProfileResponse\x12\x30\n\x08profiles\x18\x01 \x03(\x0b\x32\x1e.posthouse.v1.SimulatorProfile2\xac\x06\n\x0f\x44ispatchService\x12X\n\rListProviders\x12\".posthouse.v1.ListProvidersRequest\x1a#.posthouse.v1.ListProvidersResponse\x12m\n\x14ListDispatchAttempts\x12).posthouse.v1.ListDispatchAttemptsRequest\x1a*.posthouse.v1.ListDispatchAttemptsResponse\x12^\n\x0fListDeadLetters\x12$.posthouse.v1.ListDeadLettersRequest\x1a%.posthouse.v1.ListDeadLettersResponse\x12\x64\n\x11ReplayDeadLetters\x12&.posthouse.v1.ReplayDeadLettersRequest\x1a\'.posthouse.v1.ReplayDeadLettersResponse\x12[\n\x0eResolveMessage\x12#.posthouse.v1.ResolveMessageRequest\x1a$.posthouse.v1.ResolveMessageResponse\x12U\n\x0cResetBreaker\x12!.posthouse.v1.ResetBreakerRequest\x1a\".posthouse.v1.ResetBreakerResponse\x12j\n\x13GetSimulatorProfile\x12(.posthouse.v1.GetSimulatorProfileRequest\x1a).posthouse.v1.GetSimulatorProfileResponse\x12j\n\x13SetSimulatorProfile\x12(.posthouse.v1.SetSimulatorProfileRequest\x1a).posthouse.v1.SetSimulatorProfileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'posthouse.v1.dispatch_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=110
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=132
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=134
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=200
-  _globals['_LISTDISPATCHATTEMPTSREQUEST']._serialized_start=202
-  _globals['_LISTDISPATCHATTEMPTSREQUEST']._serialized_end=251
-  _globals['_LISTDISPATCHATTEMPTSRESPONSE']._serialized_start=253
-  _globals['_LISTDISPATCHATTEMPTSRESPONSE']._serialized_end=332
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=335
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=480
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=482
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=580
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=582
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=629
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=631
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=688
-  _globals['_RESOLVEMESSAGEREQUEST']._serialized_start=690
-  _globals['_RESOLVEMESSAGEREQUEST']._serialized_end=792
-  _globals['_RESOLVEMESSAGERESPONSE']._serialized_start=794
-  _globals['_RESOLVEMESSAGERESPONSE']._serialized_end=858
-  _globals['_RESETBREAKERREQUEST']._serialized_start=860
-  _globals['_RESETBREAKERREQUEST']._serialized_end=939
-  _globals['_RESETBREAKERRESPONSE']._serialized_start=941
-  _globals['_RESETBREAKERRESPONSE']._serialized_end=1005
-  _globals['_GETSIMULATORPROFILEREQUEST']._serialized_start=1007
-  _globals['_GETSIMULATORPROFILEREQUEST']._serialized_end=1075
-  _globals['_GETSIMULATORPROFILERESPONSE']._serialized_start=1077
-  _globals['_GETSIMULATORPROFILERESPONSE']._serialized_end=1156
-  _globals['_SETSIMULATORPROFILEREQUEST']._serialized_start=1158
-  _globals['_SETSIMULATORPROFILEREQUEST']._serialized_end=1235
-  _globals['_SETSIMULATORPROFILERESPONSE']._serialized_start=1237
-  _globals['_SETSIMULATORPROFILERESPONSE']._serialized_end=1316
-  _globals['_DISPATCHSERVICE']._serialized_start=1319
-  _globals['_DISPATCHSERVICE']._serialized_end=2131
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=143
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=165
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=167
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=233
+  _globals['_LISTDISPATCHATTEMPTSREQUEST']._serialized_start=235
+  _globals['_LISTDISPATCHATTEMPTSREQUEST']._serialized_end=284
+  _globals['_LISTDISPATCHATTEMPTSRESPONSE']._serialized_start=286
+  _globals['_LISTDISPATCHATTEMPTSRESPONSE']._serialized_end=365
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=368
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=647
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=649
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=747
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=749
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=844
+  _globals['_DEADLETTERFILTER']._serialized_start=847
+  _globals['_DEADLETTERFILTER']._serialized_end=1055
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=1057
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=1152
+  _globals['_RESOLVEMESSAGEREQUEST']._serialized_start=1154
+  _globals['_RESOLVEMESSAGEREQUEST']._serialized_end=1256
+  _globals['_RESOLVEMESSAGERESPONSE']._serialized_start=1258
+  _globals['_RESOLVEMESSAGERESPONSE']._serialized_end=1322
+  _globals['_RESETBREAKERREQUEST']._serialized_start=1324
+  _globals['_RESETBREAKERREQUEST']._serialized_end=1403
+  _globals['_RESETBREAKERRESPONSE']._serialized_start=1405
+  _globals['_RESETBREAKERRESPONSE']._serialized_end=1469
+  _globals['_GETSIMULATORPROFILEREQUEST']._serialized_start=1471
+  _globals['_GETSIMULATORPROFILEREQUEST']._serialized_end=1539
+  _globals['_GETSIMULATORPROFILERESPONSE']._serialized_start=1541
+  _globals['_GETSIMULATORPROFILERESPONSE']._serialized_end=1620
+  _globals['_SETSIMULATORPROFILEREQUEST']._serialized_start=1622
+  _globals['_SETSIMULATORPROFILEREQUEST']._serialized_end=1699
+  _globals['_SETSIMULATORPROFILERESPONSE']._serialized_start=1701
+  _globals['_SETSIMULATORPROFILERESPONSE']._serialized_end=1780
+  _globals['_DISPATCHSERVICE']._serialized_start=1783
+  _globals['_DISPATCHSERVICE']._serialized_end=2595
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from posthouse.v1 import dispatch_pb2 as _dispatch_pb2
 from posthouse.v1 import message_pb2 as _message_pb2
 from google.protobuf.internal import containers as _containers
@@ -31,18 +34,26 @@ class ListDispatchAttemptsResponse(_message.Message):
     def __init__(self, attempts: _Optional[_Iterable[_Union[_dispatch_pb2.DispatchAttempt, _Mapping]]] = ...) -> None: ...
 
 class ListDeadLettersRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "channel", "reason", "include_replayed")
+    __slots__ = ("page_size", "page_token", "channel", "reason", "include_replayed", "provider", "error_code", "since_time", "until_time")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     channel: _message_pb2.Channel
     reason: str
     include_replayed: bool
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., reason: _Optional[str] = ..., include_replayed: _Optional[bool] = ...) -> None: ...
+    provider: str
+    error_code: str
+    since_time: _timestamp_pb2.Timestamp
+    until_time: _timestamp_pb2.Timestamp
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., reason: _Optional[str] = ..., include_replayed: _Optional[bool] = ..., provider: _Optional[str] = ..., error_code: _Optional[str] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListDeadLettersResponse(_message.Message):
     __slots__ = ("dead_letters", "next_page_token")
@@ -53,16 +64,38 @@ class ListDeadLettersResponse(_message.Message):
     def __init__(self, dead_letters: _Optional[_Iterable[_Union[_dispatch_pb2.DeadLetter, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ReplayDeadLettersRequest(_message.Message):
-    __slots__ = ("message_ids",)
+    __slots__ = ("message_ids", "filter")
     MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     message_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, message_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    filter: DeadLetterFilter
+    def __init__(self, message_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[DeadLetterFilter, _Mapping]] = ...) -> None: ...
+
+class DeadLetterFilter(_message.Message):
+    __slots__ = ("channel", "reason", "provider", "error_code", "since_time", "until_time")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
+    channel: _message_pb2.Channel
+    reason: str
+    provider: str
+    error_code: str
+    since_time: _timestamp_pb2.Timestamp
+    until_time: _timestamp_pb2.Timestamp
+    def __init__(self, channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., error_code: _Optional[str] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReplayDeadLettersResponse(_message.Message):
-    __slots__ = ("replayed_message_ids",)
+    __slots__ = ("replayed_message_ids", "replayed_count", "more")
     REPLAYED_MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     replayed_message_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, replayed_message_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    replayed_count: int
+    more: bool
+    def __init__(self, replayed_message_ids: _Optional[_Iterable[str]] = ..., replayed_count: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class ResolveMessageRequest(_message.Message):
     __slots__ = ("message_id", "state", "reason")

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway import answers
 from gateway.app import build_app
@@ -134,18 +135,48 @@ async def test_dead_letters(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     fakes.answers["ListDeadLetters"] = dispatch_pb.ListDeadLettersResponse(
         dead_letters=[samples.dead_letter()]
     )
-    response = await client.get("/api/v1/dead-letters?type=sms&reason=rejected&include_replayed=true")
+    response = await client.get(
+        "/api/v1/dead-letters?type=sms&reason=rejected&include_replayed=true&provider=twilio&error_code=21211"
+        "&since=2026-11-22T03:00:00Z&until=2026-11-22T04:00:00Z"
+    )
     answers.DeadLetters.model_validate(response.json())
     assert fakes.only("ListDeadLetters").request == dispatch_pb.ListDeadLettersRequest(
-        channel=message_pb2.CHANNEL_SMS, reason="rejected", include_replayed=True
+        channel=message_pb2.CHANNEL_SMS,
+        reason="rejected",
+        include_replayed=True,
+        provider="twilio",
+        error_code="21211",
+        since_time=Timestamp(seconds=1795316400),
+        until_time=Timestamp(seconds=1795320000),
     )
 
 
 async def test_replay(client: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.answers["ReplayDeadLetters"] = dispatch_pb.ReplayDeadLettersResponse(replayed_message_ids=["m1"])
+    fakes.answers["ReplayDeadLetters"] = dispatch_pb.ReplayDeadLettersResponse(
+        replayed_message_ids=["m1"], replayed_count=1, more=True
+    )
     response = await client.post("/api/v1/dead-letters/replay", json={"message_ids": ["m1", "m2"]})
     answers.Replayed.model_validate(response.json())
-    assert list(fakes.only("ReplayDeadLetters").request.message_ids) == ["m1", "m2"]
+    assert response.json() == {"replayed_message_ids": ["m1"], "replayed_count": 1, "more": True}
+    request = fakes.only("ReplayDeadLetters").request
+    assert request == dispatch_pb.ReplayDeadLettersRequest(message_ids=["m1", "m2"])
+
+
+async def test_replay_by_filter(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    fakes.answers["ReplayDeadLetters"] = dispatch_pb.ReplayDeadLettersResponse()
+    chosen = {"type": "sms", "reason": "rejected", "provider": "twilio", "error_code": "21211"}
+    times = {"since": "2026-11-22T03:00:00Z", "until": "2026-11-22T04:00:00Z"}
+    await client.post("/api/v1/dead-letters/replay", json={"filter": {**chosen, **times}})
+    assert fakes.only("ReplayDeadLetters").request == dispatch_pb.ReplayDeadLettersRequest(
+        filter=dispatch_pb.DeadLetterFilter(
+            channel=message_pb2.CHANNEL_SMS,
+            reason="rejected",
+            provider="twilio",
+            error_code="21211",
+            since_time=Timestamp(seconds=1795316400),
+            until_time=Timestamp(seconds=1795320000),
+        )
+    )
 
 
 async def test_simulator(client: httpx2.AsyncClient, fakes: Fakes) -> None:

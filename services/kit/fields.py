@@ -1,0 +1,40 @@
+"""Checks of single request fields that several services have; every refusal names the field."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import InvalidRequestError
+
+# Longest id or name that somebody else has given, in characters.
+LABEL_LENGTH = 255
+
+
+def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
+    """Return a text that PostgreSQL can hold or compare with."""
+    if len(text) > longest:
+        raise InvalidRequestError.field(field, f"must not be longer than {longest} characters")
+    if "\x00" in text:
+        raise InvalidRequestError.field(field, "must not contain the NUL character")
+    return text
+
+
+def read_time(field: str, time: Timestamp) -> datetime:
+    """Return a time of the contract, to the microsecond."""
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequestError.field(field, "must lie between the years 1 and 9999") from None
+
+
+def read_range(message: Message, prefix: str = "") -> tuple[datetime | None, datetime | None]:
+    """Return since_time and until_time of a request, None where they are empty.
+
+    `prefix` stands before their names in refusals.
+    """
+    since, until = (
+        read_time(f"{prefix}{name}", getattr(message, name)) if message.HasField(name) else None
+        for name in ("since_time", "until_time")
+    )
+    return since, until
