@@ -111,3 +111,10 @@ def test_an_address_that_is_not_ours_is_named() -> None:
 )
 def test_addresses_under_which_servers_are_reached(host: str, address: str) -> None:
     assert ports.join(ports.reachable(host), 80) == address
+
+
+@pytest.mark.parametrize("words", [[], ["01a20140-0000-7000-8000-000000000000", "--type", "sms"]])
+def test_what_is_to_be_replayed_is_named_or_described(words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["dead-letters", "replay", *words])
+    assert result.exit_code == 2
+    assert "name messages" in result.output
