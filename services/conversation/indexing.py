@@ -36,15 +36,12 @@ _COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     messages.c.conversation_id,
     messages.c.sender,
     messages.c.recipient,
-    conversations.c.tenant_id,
     messages.c.subject,
     sa.func.left(messages.c.body, MAX_CHARACTERS).label("body"),
     sa.func.left(messages.c.html, MAX_CHARACTERS).label("html"),
-    conversations.c.language,
 )
-_SELECT = sa.select(*_COLUMNS).outerjoin_from(
-    messages, conversations, conversations.c.id == messages.c.conversation_id
-)
+
+_IN_ORDER = sa.text("SET LOCAL enable_bitmapscan = off")
 
 _STEMMED = " ".join(
     f"WHEN '{language}' THEN to_tsvector('{configuration}', words)"
@@ -176,7 +173,15 @@ async def _move(connection: AsyncConnection, name: str, rows: Sequence[Any]) -> 
 async def _read(
     connection: AsyncConnection, *conditions: sa.ColumnElement[bool], limit: int | None
 ) -> Sequence[sa.Row[Any]]:
-    statement = _SELECT.where(*conditions).order_by(messages.c.id).limit(limit)
+    # In the order of the index, and the limit before the join: statistics know nothing of rows this new, and
+    # a plan for a handful of them would fetch, join and sort all that waits for each batch.
+    await connection.execute(_IN_ORDER)
+    found = sa.select(*_COLUMNS).where(*conditions).order_by(messages.c.id).limit(limit).subquery()
+    statement = (
+        sa.select(found, conversations.c.tenant_id, conversations.c.language)
+        .outerjoin_from(found, conversations, conversations.c.id == found.c.conversation_id)
+        .order_by(found.c.id)
+    )
     return (await connection.execute(statement)).all()
 
 
