@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from posthouse.v1 import event_pb2 as event_pb
 from services.ledger.claims import ClaimedMessage, Orphan
-from services.ledger.event_batches import outbound_event
+from services.ledger.event_batches import EncodedEvent, outbound_event
 from services.ledger.holding import Held
 from services.ledger.outcomes import Settled, Settlement
 from services.ledger.refusals import RefusedMessage
@@ -74,7 +73,7 @@ def settled_announcement(
 ) -> Announcement:
     """Return the events of outcomes."""
 
-    def make_events() -> list[event_pb.Event]:
+    def make_events() -> list[EncodedEvent]:
         events = []
         for done in settled:
             message, settlement = messages[done.id], settlements[done.id]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,9 @@ from services.ledger.outbox import EVENT_SUBJECT, OutboxRow
 
 # Most events of one batch: some 300 kB of the megabyte that the broker takes.
 _BATCH_SIZE = 1000
+# Tag of EventBatch.events: field 1, of a length.
+_EVENTS_TAG = bytes([1 << 3 | 2])
+_SEVEN_BITS = 0x7F
 
 _SELECT = """
 SELECT e.message_id::text, e.sequence, e.type, e.create_time, m.conversation_id::text, m.channel, m.direction,
@@ -54,12 +57,23 @@ def make_timestamp(time: datetime) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
-def make_event(
+class EncodedEvent(NamedTuple):
+    """An event as it travels: its type, and its protobuf."""
+
+    type: str
+    payload: bytes
+
+
+# Only ever filled and serialised at once: making an Event for each costs more than all the rest.
+_OWN = event_pb.Event()
+
+
+def encode_event(
     *,
     message_id: str,
     sequence: int,
     type: str,  # noqa: A002 - the field's name
-    create_time: Timestamp,
+    create_time: datetime,
     conversation_id: str,
     channel: str,
     direction: str,
@@ -68,23 +82,39 @@ def make_event(
     provider: str | None = None,
     error_code: str | None = None,
     attempt_number: int = 0,
-) -> event_pb.Event:
+) -> EncodedEvent:
     """Return one event; its id is the same each time it is built."""
+    _OWN.id = f"{message_id}.{sequence}"
+    _OWN.message_id = message_id
+    _OWN.conversation_id = conversation_id
+    _OWN.sender = sender
+    _OWN.recipient = recipient
+    shared = _shared_fields(type, create_time, channel, direction, provider, error_code, attempt_number)
+    # Encodings one after the other are the encoding of both together.
+    return EncodedEvent(type, shared + _OWN.SerializeToString())
+
+
+@lru_cache(maxsize=256)
+def _shared_fields(
+    type: str,  # noqa: A002 - the field's name
+    create_time: datetime,
+    channel: str,
+    direction: str,
+    provider: str | None,
+    error_code: str | None,
+    attempt_number: int,
+) -> bytes:
+    """Return the encoding of what most events of a transaction have in common."""
     return event_pb.Event(
-        id=f"{message_id}.{sequence}",
         type=type,
-        create_time=create_time,
-        message_id=message_id,
-        conversation_id=conversation_id,
+        create_time=make_timestamp(create_time),
         channel=enum_names.CHANNEL.number(channel),
         direction=enum_names.DIRECTION.number(direction),
         state=enum_names.STATE.number(_STATE_AFTER.get(type, type)),
-        sender=sender,
-        recipient=recipient,
         provider=provider or "",
         error_code=error_code or "",
         attempt_number=attempt_number,
-    )
+    ).SerializeToString()
 
 
 class OutboundFacts(Protocol):
@@ -117,13 +147,13 @@ def outbound_event(
     provider: str | None = None,
     error_code: str | None = None,
     attempt_number: int = 0,
-) -> event_pb.Event:
+) -> EncodedEvent:
     """Return one event of an outbound message."""
-    return make_event(
+    return encode_event(
         message_id=message_id,
         sequence=sequence,
         type=type,
-        create_time=make_timestamp(create_time),
+        create_time=create_time,
         conversation_id=message.conversation_id,
         channel=message.channel,
         direction="outbound",
@@ -135,10 +165,10 @@ def outbound_event(
     )
 
 
-async def rebuild(connection: HotConnection, row: OutboxRow) -> list[event_pb.Event]:
+async def rebuild(connection: HotConnection, row: OutboxRow) -> list[EncodedEvent]:
     """Return the events an outbox row stands for, from the ledger."""
     cursor = await connection.execute(_REBUILD, (plain_array(row.message_ids), row.create_time))
-    return [_event_of(found) for found in await cursor.fetchall()]
+    return [_encode_row(found) for found in await cursor.fetchall()]
 
 
 async def load_events(
@@ -147,7 +177,7 @@ async def load_events(
     """Return those of the events, named by message id and sequence, that the ledger has."""
     ids, sequences = [each[0] for each in wanted], [each[1] for each in wanted]
     rows = await connection.exec_driver_sql(_LOAD, (ids, sequences))
-    events = [_event_of(tuple(row)) for row in rows]
+    events = [event_pb.Event.FromString(_encode_row(tuple(row)).payload) for row in rows]
     return {(event.message_id, sequence_of(event)): event for event in events}
 
 
@@ -157,12 +187,12 @@ def sequence_of(event: event_pb.Event) -> int:
     return int(number) if message_id and message_id == event.message_id and number.isdecimal() else 0
 
 
-def _event_of(found: Sequence[Any]) -> event_pb.Event:
-    return make_event(
+def _encode_row(found: Sequence[Any]) -> EncodedEvent:
+    return encode_event(
         message_id=found[0],
         sequence=found[1],
         type=found[2],
-        create_time=make_timestamp(found[3]),
+        create_time=found[3],
         conversation_id=found[4],
         channel=found[5],
         direction=found[6],
@@ -174,19 +204,34 @@ def _event_of(found: Sequence[Any]) -> event_pb.Event:
     )
 
 
-def group_by_subject(events: Iterable[event_pb.Event]) -> list[tuple[str, bytes]]:
+def group_by_subject(events: Iterable[EncodedEvent]) -> list[tuple[str, bytes]]:
     """Return the subject and payload of each type's batches, in order of first appearance."""
-    groups: dict[str, list[event_pb.Event]] = {}
-    for event in events:
-        groups.setdefault(event.type, []).append(event)
+    groups: dict[str, list[bytes]] = {}
+    for kind, payload in events:
+        groups.setdefault(kind, []).append(payload)
     return [
-        (
-            f"{EVENT_SUBJECT}.{kind}",
-            event_pb.EventBatch(events=batch[start : start + _BATCH_SIZE]).SerializeToString(),
-        )
+        (f"{EVENT_SUBJECT}.{kind}", _encode_batch(batch[start : start + _BATCH_SIZE]))
         for kind, batch in groups.items()
         for start in range(0, len(batch), _BATCH_SIZE)
     ]
+
+
+def _encode_batch(payloads: Sequence[bytes]) -> bytes:
+    """Return the encoding of an EventBatch."""
+    parts: list[bytes] = []
+    for payload in payloads:
+        parts += (_EVENTS_TAG, _varint(len(payload)), payload)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _varint(number: int) -> bytes:
+    """Return a length as protobuf writes it: seven bits a byte, the lowest first."""
+    rest = bytearray()
+    while number > _SEVEN_BITS:
+        rest.append(number & _SEVEN_BITS | 0x80)
+        number >>= 7
+    return bytes([*rest, number])
 
 
 def envelope_payload(outbox_id: str, message_ids: Sequence[str]) -> bytes:

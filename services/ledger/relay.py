@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from posthouse.v1 import dispatch_pb2 as dispatch_pb
-from posthouse.v1 import event_pb2 as event_pb
 from services.kit import enum_names, metrics
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.cancelling import cancel_all
@@ -22,7 +21,7 @@ from services.ledger import outbox
 from services.ledger.accept import Envelope
 from services.ledger.database import Database
 from services.ledger.dead_letters import load_dead_letters
-from services.ledger.event_batches import envelope_payload, group_by_subject, rebuild
+from services.ledger.event_batches import EncodedEvent, envelope_payload, group_by_subject, rebuild
 from services.ledger.trace_contexts import TraceBook
 
 _log = get_logger(__name__)
@@ -46,7 +45,7 @@ class Announcement:
     """
 
     event_outbox_ids: Sequence[str]
-    make_events: Callable[[], list[event_pb.Event]]
+    make_events: Callable[[], list[EncodedEvent]]
     envelopes: Sequence[Envelope] = field(default=())
     # Traceparents by message, of those that are traced.
     traces: Mapping[str, str] = field(default_factory=dict)

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from posthouse.v1 import event_pb2 as event_pb
 from services.kit.tracing import is_sampled, tracing
 from services.ledger.accept import Acceptance, Intake
-from services.ledger.event_batches import make_event, make_timestamp, outbound_event
+from services.ledger.event_batches import EncodedEvent, encode_event, outbound_event
 from services.ledger.receipts import AppliedReceipt
 from services.ledger.relay import Announcement
 
@@ -31,21 +30,20 @@ def _traces(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -> dict[
     return {item.id: item.trace for item in items if item.id in stored and is_sampled(item.trace)}
 
 
-def _intake_events(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -> list[event_pb.Event]:
+def _intake_events(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -> list[EncodedEvent]:
     events = []
     for acceptance in acceptances:
-        time = make_timestamp(acceptance.create_time)
         for item in items:
             if item.id not in acceptance.stored:
                 continue
             draft = item.draft
             inbound = draft.direction == "inbound"
             events.append(
-                make_event(
+                encode_event(
                     message_id=item.id,
                     sequence=1,
                     type="received" if inbound else "scheduled" if draft.send_time else "accepted",
-                    create_time=time,
+                    create_time=acceptance.create_time,
                     conversation_id=draft.conversation_id,
                     channel=draft.channel,
                     direction=draft.direction,
@@ -57,7 +55,7 @@ def _intake_events(items: Sequence[Intake], acceptances: Sequence[Acceptance]) -
     return events
 
 
-def _receipt_events(applied: Sequence[AppliedReceipt]) -> list[event_pb.Event]:
+def _receipt_events(applied: Sequence[AppliedReceipt]) -> list[EncodedEvent]:
     return [
         outbound_event(
             receipt.message_id,

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from posthouse.v1 import event_pb2 as event_pb
@@ -16,7 +14,7 @@ from services.kit.bus import Bus, BusConfig
 from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.ids import new_id
-from services.ledger.event_batches import group_by_subject, make_event
+from services.ledger.event_batches import EncodedEvent, encode_event, group_by_subject
 from tests.servers import free_ports
 
 OURS, CONTACT, OTHER = "+15551234567", "+15559876543", "+15550001111"
@@ -28,19 +26,18 @@ def event(
     kind: str, *, message_id: str | None = None, sequence: int = 1, contact: str = CONTACT, **fields: Any
 ) -> event_pb.Event:
     """Return an event of a message, of a new one unless told otherwise."""
-    time = Timestamp()
-    time.FromDatetime(datetime.now(UTC))
-    return make_event(
+    encoded = encode_event(
         message_id=message_id or new_id(),
         sequence=sequence,
         type=kind,
-        create_time=time,
+        create_time=datetime.now(UTC),
         channel="sms",
         direction="outbound",
         sender=OURS,
         recipient=contact,
         **{"conversation_id": CONVERSATION if contact == CONTACT else ANOTHER, **fields},
     )
+    return event_pb.Event.FromString(encoded.payload)
 
 
 class Publisher:
@@ -51,7 +48,9 @@ class Publisher:
 
     async def publish(self, *events: event_pb.Event, message_id: str = "") -> None:
         """Publish events as one transaction's."""
-        for subject, payload in group_by_subject(events):
+        for subject, payload in group_by_subject(
+            EncodedEvent(one.type, one.SerializeToString()) for one in events
+        ):
             await self._bus.publish(subject, payload, message_id=message_id or new_id())
 
 

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import event_pb2
 from posthouse.v1 import message_service_pb2 as pb
-from services.ledger.event_batches import rebuild
+from services.ledger.event_batches import EncodedEvent, rebuild
 from services.ledger.outbox import EVENT_SUBJECT, OutboxRow
 from services.ledger.relay import Announcement, Relay
 from services.providers.base import Absent, Accepted, Found, Rejected, Retryable, Unknown
@@ -47,6 +47,10 @@ def _receipt(message_id: str, kind: str, number: int) -> dict[str, object]:
         "timestamp": "2026-03-01T12:00:00+00:00",
         "error_code": "30003" if kind == "undelivered" else "",
     }
+
+
+def _decoded(events: list[EncodedEvent]) -> list[event_pb2.Event]:
+    return [event_pb2.Event.FromString(event.payload) for event in events]
 
 
 def _in_order(events: list[event_pb2.Event]) -> list[event_pb2.Event]:
@@ -105,8 +109,9 @@ async def test_what_is_rebuilt_is_what_was_announced(
         rebuilt: dict[str, event_pb2.Event] = {}
         async with house.database.hot() as connection:
             for row in rows:
-                rebuilt.update({event.id: event for event in await rebuild(connection, OutboxRow(*row))})
-        events = announcement.make_events()
+                found = _decoded(await rebuild(connection, OutboxRow(*row)))
+                rebuilt.update({event.id: event for event in found})
+        events = _decoded(announcement.make_events())
         assert _in_order(events) == _in_order(list(rebuilt.values()))
         kinds |= {event.type for event in events}
     assert kinds == {
