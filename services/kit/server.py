@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -83,6 +83,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
             with self._counted():
                 try:
                     return await behaviour(request, context)
+                except grpc.aio.AbortError:
+                    # A library's servicer, such as that of health, has ended the call by itself.
+                    code = cast("grpc.StatusCode", context.code())
+                    raise
                 except Exception as error:  # noqa: BLE001 - the last line of defence of a call
                     refusal = _refusal_of(method, error)
                     code = refusal.code
@@ -106,6 +110,8 @@ def _stream(method: str, behaviour: Behaviour) -> Behaviour:
                 return
             async for response in responses:
                 yield response
+        except grpc.aio.AbortError:
+            raise
         except Exception as error:  # noqa: BLE001 - the last line of defence of a call
             await _abort(_refusal_of(method, error), context)
 
