@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -85,7 +85,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
                     return await behaviour(request, context)
                 except grpc.aio.AbortError:
                     # A library's servicer, such as that of health, has ended the call by itself.
-                    code = cast("grpc.StatusCode", context.code())
+                    code = context.code()
                     raise
                 except Exception as error:  # noqa: BLE001 - the last line of defence of a call
                     refusal = _refusal_of(method, error)
