@@ -10,6 +10,10 @@ from benchmarks.results import Measurement
 from benchmarks.stack import BenchStack, StartFailedError, running_stack
 
 _NAMES = ("floors", "intake", "end-to-end", "rest", "idle", "callbacks", "reads")
+# Of the messages that are in the ledger beforehand.
+_CONVERSATIONS = 100_000
+# Those that take minutes are measured when they are asked for.
+_LONG_NAMES = ("sustained", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stack.set_synchronous_commit(options.synchronous_commit)
             if "floors" in options.only:
                 _collect([floors.measure_copy(stack, _short(options))], baseline)
+            if options.ledger:
+                reads.fill_ledger(stack, options.ledger, _CONVERSATIONS, search=False)
             if set(options.only) != {"floors"}:
                 scenarios.warm_up(stack)
             for scenario in _scenarios(options):
@@ -41,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         facts = {
             "seconds": options.seconds,
+            "ledger": options.ledger,
             "synchronous_commit": options.synchronous_commit,
             "cores": len(os.sched_getaffinity(0)),
         }
@@ -71,6 +78,10 @@ def _scenarios(options: argparse.Namespace) -> Iterator[Callable[[BenchStack], I
         yield lambda stack: scenarios.measure_end_to_end(stack, seconds)
     if "intake" in options.only:
         yield lambda stack: scenarios.measure_intake(stack, seconds)
+    if "sustained" in options.only:
+        yield lambda stack: scenarios.measure_sustained(stack, seconds, options.rate)
+    if "memory" in options.only:
+        yield lambda stack: scenarios.measure_memory(stack, options.messages)
 
 
 def _collect(rows: Iterable[Measurement], into: list[Measurement]) -> None:
@@ -92,7 +103,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         type=lambda text: text.split(","),
         default=list(_NAMES),
-        help=f"parts to run, separated by commas: {', '.join(_NAMES)}",
+        help=f"parts to run, separated by commas: {', '.join(_NAMES)} (these by default), "
+        f"{', '.join(_LONG_NAMES)}",
     )
     parser.add_argument(
         "--connections",
@@ -106,13 +118,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="on",
         help="off: commits are durable a moment after the answer",
     )
-    parser.add_argument("--messages", type=int, default=1_000_000, help="messages in the ledger for reads")
+    parser.add_argument("--rate", type=int, default=10_000, help="messages a second that sustained asks for")
+    parser.add_argument(
+        "--ledger", type=int, default=0, help="messages that are in the ledger before anything is measured"
+    )
+    parser.add_argument(
+        "--messages",
+        type=int,
+        default=1_000_000,
+        help="messages in the ledger for reads; those that memory sends",
+    )
     parser.add_argument("--conversations", type=int, default=100_000, help="conversations they are in")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(arguments)
-    unknown = set(options.only) - set(_NAMES)
+    unknown = set(options.only) - {*_NAMES, *_LONG_NAMES}
     if unknown:
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(_NAMES)}")
+        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join((*_NAMES, *_LONG_NAMES))}")
     return options
 
 

@@ -1,6 +1,7 @@
-"""Fills a ledger with made-up messages by COPY: `python -m benchmarks.fill --messages 1000000 <url>`.
+"""Fills a ledger with made-up messages: `python -m benchmarks.fill --messages 1000000 <url>`.
 
-Everything follows from the seed: two runs make the same texts, times and states, though not the same ids.
+PostgreSQL makes the rows by itself, from a list of pairs and a list of texts. Everything follows from the
+seed: two runs make the same texts and states.
 """
 
 import argparse
@@ -8,8 +9,8 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 
@@ -24,12 +25,69 @@ _TEXTS = 100_000
 _SYLLABLES = ("ba", "co", "di", "fu", "ge", "hi", "jo", "ku", "la", "me", "ni", "po", "qua", "ri", "so", "tu")
 _TENANTS = 200
 _OURS = 20
-_BATCH = 50_000
+_BATCH = 250_000
 
-_MESSAGES = (
-    "COPY messages (id, conversation_id, channel, direction, state, sender, recipient, body, priority,"
-    " segment_count, segment_encoding, create_time, update_time, message_time, event_count, state_sequence,"
-    " attempt_count) FROM STDIN"
+_LISTS = """
+CREATE TEMP TABLE pairs (number int PRIMARY KEY, conversation_id uuid, ours text, theirs text);
+CREATE TEMP TABLE texts (number int PRIMARY KEY, body text)
+"""
+# Some conversations have many messages, most few; every one has at least one.
+_MESSAGES = """
+WITH drawn AS MATERIALIZED (
+  SELECT n, %(first)s::timestamptz + n * %(step)s::interval AS moment, random() AS pair, random() AS text,
+    random() < 0.4 AS inbound, md5(n::text || random()::text) AS digits
+  FROM generate_series(%(begun)s::int, %(end)s::int) AS n
+), made AS (
+  SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '7' || substr(digits, 1, 3)
+      || '8' || substr(digits, 4, 15))::uuid AS id,
+    n, moment, inbound, conversation_id, ours, theirs, body, CASE
+      WHEN inbound THEN 'received'
+      ELSE ('{delivered,delivered,delivered,sent,undelivered}'::text[])[n %% 5 + 1]
+    END AS state
+  FROM drawn
+  JOIN pairs ON pairs.number = CASE WHEN n < %(pairs)s THEN n ELSE floor(%(pairs)s * drawn.pair ^ 2) END
+  JOIN texts ON texts.number = floor(%(texts)s * drawn.text)
+), sized AS (
+  SELECT *, CASE state WHEN 'received' THEN 1 WHEN 'sent' THEN 3 ELSE 4 END AS events FROM made
+)
+INSERT INTO messages (
+  id, conversation_id, channel, direction, state, sender, recipient, body, priority, segment_count,
+  segment_encoding, create_time, update_time, message_time, event_count, state_sequence, attempt_count,
+  provider, provider_message_id
+)
+SELECT id, conversation_id, 'sms', CASE WHEN inbound THEN 'inbound' ELSE 'outbound' END, state,
+  CASE WHEN inbound THEN theirs ELSE ours END, CASE WHEN inbound THEN ours ELSE theirs END, body, 'normal',
+  CASE WHEN inbound THEN 0 ELSE 1 END, CASE WHEN NOT inbound THEN 'gsm7' END, moment, moment, moment, events,
+  events, CASE WHEN inbound THEN 0 ELSE 1 END, 'simulator', 'SM' || md5(id::text)
+FROM sized ORDER BY id
+"""
+# What the way of each message leaves behind: its events, its attempt, and the news that a provider brought.
+_HISTORY = (
+    """
+INSERT INTO message_events (message_id, sequence, type, create_time, attempt_number, provider)
+SELECT m.id, e.sequence, e.type, m.create_time, e.attempt, m.provider
+FROM messages m CROSS JOIN LATERAL (
+  VALUES (1, CASE m.direction WHEN 'inbound' THEN 'received' ELSE 'accepted' END, 0), (2, 'sending', 1),
+    (3, 'sent', 1), (4, m.state, 1)
+) AS e(sequence, type, attempt)
+WHERE m.id >= %(since)s AND m.id < %(until)s AND e.sequence <= m.event_count
+ORDER BY m.id, e.sequence ON CONFLICT DO NOTHING
+""",
+    """
+INSERT INTO dispatch_attempts (
+  message_id, number, provider, outcome, start_time, end_time, provider_message_id, route_reason
+)
+SELECT id, 1, provider, 'accepted', create_time, create_time, provider_message_id, 'the first of its rule'
+FROM messages
+WHERE id >= %(since)s AND id < %(until)s AND direction = 'outbound'
+ORDER BY id ON CONFLICT DO NOTHING
+""",
+    """
+INSERT INTO provider_events (provider, event_key, message_id, create_time)
+SELECT provider, provider_message_id || ':' || state, id, create_time FROM messages
+WHERE id >= %(since)s AND id < %(until)s AND state <> 'sent'
+ORDER BY 2 ON CONFLICT DO NOTHING
+""",
 )
 # Counts and times follow from the messages; which of them is the newest does too.
 _CONVERSATIONS = """
@@ -63,28 +121,43 @@ _VECTOR_INDEX = (
 )
 
 
-def fill(url: str, *, messages: int, conversations: int, search: bool = True, seed: int = 1) -> None:
-    """Write messages of the last 90 days, oldest first, between 20 numbers of ours and many contacts."""
+def fill(
+    url: str, *, messages: int, conversations: int, search: bool = True, history: bool = True, seed: int = 1
+) -> None:
+    """Write messages of the last 90 days, oldest first, between 20 numbers of ours and many contacts.
+
+    `history` adds what became of each on its way, `search` what is searched.
+    """
     start = time.monotonic()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
-            "SET synchronous_commit = off; SET maintenance_work_mem = '512MB'; SET work_mem = '256MB'"
+            "SET synchronous_commit = off; SET maintenance_work_mem = '512MB'; SET work_mem = '256MB';"
+            "SET TimeZone = 'UTC'"
         )
-        # What is copied is not for the indexer of a process that is running.
-        now = first_id_at(datetime.now(UTC))
+        # What is made up is not for the indexer of a process that is running.
+        end = datetime.now(UTC)
         for name in ("newest", "late"):
-            connection.execute(_INDEXED, [name, now])
-        chance = random.Random(seed)  # noqa: S311 - no secrets
-        pairs = [_pair(number) for number in range(conversations)]
-        texts = _make_texts(chance)
-        first = datetime.now(UTC) - timedelta(days=90)
+            connection.execute(_INDEXED, [name, first_id_at(end)])
+        _make_lists(connection, conversations, seed)
         step = timedelta(days=90) / messages
+        first = end - messages * step
         for begun in range(0, messages, _BATCH):
-            count = min(_BATCH, messages - begun)
-            with connection.cursor().copy(_MESSAGES) as copy:
-                for number in range(begun, begun + count):
-                    copy.write(_line(number, first + number * step, pairs, texts, chance))
-            _say(f"{begun + count:,} messages", start)
+            last = min(begun + _BATCH, messages) - 1
+            connection.execute(
+                _MESSAGES,
+                {
+                    "begun": begun,
+                    "end": last,
+                    "first": first,
+                    "step": step,
+                    "pairs": conversations,
+                    "texts": _TEXTS,
+                },
+            )
+            since, until = first + begun * step, first + (last + 1) * step
+            for statement in _HISTORY if history else ():
+                connection.execute(statement, {"since": first_id_at(since), "until": first_id_at(until)})
+            _say(f"{last + 1:,} messages", start)
         connection.execute(_CONVERSATIONS, {"tenants": _TENANTS})
         _say("conversations", start)
         if search:
@@ -93,8 +166,21 @@ def fill(url: str, *, messages: int, conversations: int, search: bool = True, se
             _say("search rows", start)
             connection.execute(_VECTOR_INDEX)
             _say("search index", start)
-        connection.execute("VACUUM (ANALYZE) messages, conversations, message_search")
+        connection.execute("VACUUM (ANALYZE)")
         _say("vacuumed", start)
+
+
+def _make_lists(connection: psycopg.Connection[Any], conversations: int, seed: int) -> None:
+    """Store what messages are drawn from, and how."""
+    connection.execute(_LISTS)
+    with connection.cursor().copy("COPY pairs FROM STDIN") as copy:
+        for number in range(conversations):
+            copy.write_row((number, *_pair(number)))
+    with connection.cursor().copy("COPY texts FROM STDIN") as copy:
+        for number, text in enumerate(_make_texts(random.Random(seed))):  # noqa: S311 - no secrets
+            copy.write_row((number, text))
+    connection.execute("ANALYZE pairs; ANALYZE texts")
+    connection.execute("SELECT setseed(%s)", [1 / (seed + 1)])
 
 
 def _make_texts(chance: random.Random) -> list[str]:
@@ -126,39 +212,6 @@ def _pair(number: int) -> tuple[str, str, str]:
     return conversation_id("sms", ours, theirs), ours, theirs
 
 
-def _line(
-    number: int,
-    moment: datetime,
-    pairs: Sequence[tuple[str, str, str]],
-    texts: Sequence[str],
-    chance: random.Random,
-) -> str:
-    # Some conversations have many messages, most few; every one has at least one.
-    thread, ours, theirs = pairs[number if number < len(pairs) else int(len(pairs) * chance.random() ** 2)]
-    inbound = chance.random() < 0.4
-    sender, recipient = (theirs, ours) if inbound else (ours, theirs)
-    state = (
-        "received" if inbound else ("delivered", "delivered", "delivered", "sent", "undelivered")[number % 5]
-    )
-    direction = "inbound" if inbound else "outbound"
-    events = 1 if inbound else 4
-    text = texts[int(chance.random() * _TEXTS)]
-    time_text = moment.isoformat()
-    cells = (
-        _id(moment, chance), thread, "sms", direction, state, sender, recipient, text, "normal",
-        0 if inbound else 1, r"\N" if inbound else "gsm7", time_text, time_text, time_text, events, events,
-        0 if inbound else 1,
-    )  # fmt: skip
-    return "\t".join(map(str, cells)) + "\n"
-
-
-def _id(moment: datetime, chance: random.Random) -> str:
-    """Return a UUIDv7 of a moment."""
-    digits = f"{int(moment.timestamp() * 1000):012x}7{chance.getrandbits(76):019x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
-
-
 def _say(what: str, start: float) -> None:
     print(f"{time.monotonic() - start:6.1f} s  {what}", file=sys.stderr)
 
@@ -170,6 +223,12 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--conversations", type=int, default=100_000)
     parser.add_argument("--no-search", dest="search", action="store_false", help="leave search rows out")
+    parser.add_argument(
+        "--no-history",
+        dest="history",
+        action="store_false",
+        help="leave events, attempts and receipts out",
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     fill(
@@ -177,6 +236,7 @@ def main() -> None:
         messages=options.messages,
         conversations=min(options.conversations, options.messages),
         search=options.search,
+        history=options.history,
         seed=options.seed,
     )
 

@@ -1,14 +1,15 @@
 """A load client for MessageService: requests serialised beforehand, a number of calls in flight.
 
-`python -m benchmarks.grpc_load PORT SECONDS IN_FLIGHT BATCH` prints one line of JSON. BATCH 0 stands for
-SendMessage, one message a call.
+`python -m benchmarks.grpc_load PORT SECONDS IN_FLIGHT BATCH [RATE]` prints one line of JSON. BATCH 0 stands
+for SendMessage, one message a call. With a RATE of messages a second, calls are due at fixed times, and
+a time counts from when its call was due.
 """
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Callable
-from itertools import cycle
 from typing import Any
 
 import grpc
@@ -30,9 +31,9 @@ def _count_batch(response: Any) -> tuple[int, int]:
     return accepted, len(response.results) - accepted
 
 
-async def load(port: int, seconds: float, in_flight: int, batch: int) -> Load:
+async def load(port: int, seconds: float, in_flight: int, batch: int, rate: float = 0) -> Load:
     """Send for `seconds`, wait for the last answers, and say what came of it."""
-    requests = cycle(list(batches(batch) if batch else singles()))
+    requests = itertools.cycle(list(batches(batch) if batch else singles()))
     counter: Callable[[Any], tuple[int, int]] = _count_batch if batch else _count_one
     metadata = (("x-api-key", API_KEY),)
     latencies: list[float] = []
@@ -45,9 +46,11 @@ async def load(port: int, seconds: float, in_flight: int, batch: int) -> Load:
         )
         await channel.channel_ready()
         start_time, cpu, began = time.time(), time.process_time(), time.perf_counter()
+        due_times = itertools.count(began, (batch or 1) / rate) if rate else None
 
         async def work() -> None:
-            while (now := time.perf_counter()) < began + seconds:
+            while (now := next(due_times) if due_times else time.perf_counter()) < began + seconds:
+                await asyncio.sleep(max(0.0, now - time.perf_counter()))
                 try:
                     accepted, refused = counter(await call(next(requests), timeout=30, metadata=metadata))
                 except grpc.aio.AioRpcError:
@@ -70,8 +73,8 @@ async def load(port: int, seconds: float, in_flight: int, batch: int) -> Load:
 
 def main() -> None:
     """Run with the arguments of the command line."""
-    port, seconds, in_flight, batch = sys.argv[1:]
-    print(uvloop.run(load(int(port), float(seconds), int(in_flight), int(batch))).to_json())
+    port, seconds, in_flight, batch, rate = [*sys.argv[1:], "0"][:5]
+    print(uvloop.run(load(int(port), float(seconds), int(in_flight), int(batch), float(rate))).to_json())
 
 
 if __name__ == "__main__":

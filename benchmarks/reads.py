@@ -23,9 +23,11 @@ _CALLS_BEFORE = 10
 _KEYS = 2000
 
 
-def fill_ledger(stack: BenchStack, messages: int, conversations: int) -> None:
-    """Bring the ledger to its size."""
-    fill(stack.state.database_url, messages=messages, conversations=conversations)
+def fill_ledger(stack: BenchStack, messages: int, conversations: int, *, search: bool = True) -> None:
+    """Add so many messages to the ledger, which nobody is to wait for."""
+    count = min(conversations, messages)
+    fill(stack.state.database_url, messages=messages, conversations=count, search=search)
+    stack.disregard()
 
 
 def measure_select(url: str, seconds: float) -> Measurement:

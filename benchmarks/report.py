@@ -11,14 +11,18 @@ from rich.table import Table
 from benchmarks.results import Measurement
 from benchmarks.stack import PROCESSES
 
+_TWO = 2
 _NOTHING = "–"  # noqa: RUF001 - a dash, as tables have it
 
 
 def print_tables(floors: Sequence[Measurement], measured: Sequence[Measurement]) -> None:
-    """Print rates and times, then what a message costs."""
+    """Print rates and times, then what a message costs, then memory where it was looked at."""
     console = Console(width=150)
     console.print(_rates(floors, measured))
     console.print(_costs([*floors, *measured]))
+    for row in measured:
+        if row.memory:
+            console.print(_memory(row))
 
 
 def print_json(floors: Sequence[Measurement], measured: Sequence[Measurement], facts: dict[str, Any]) -> None:
@@ -70,4 +74,18 @@ def _costs(rows: Sequence[Measurement]) -> Table:
         if row.cpu:
             cells = [f"{row.cpu[name]:,.0f}" if name in row.cpu else _NOTHING for name in names]
             table.add_row(row.name, *cells, f"{sum(row.cpu.values()):,.0f}")
+    return table
+
+
+def _memory(row: Measurement) -> Table:
+    table = Table(title=f"Memory of each process, MB: {row.name}")
+    table.add_column("", no_wrap=True)
+    for name in row.memory:
+        table.add_column(name, justify="right")
+    for number, values in enumerate(zip(*row.memory.values(), strict=True)):
+        table.add_row(f"after part {number}" if number else "at the start", *(f"{mb:,.0f}" for mb in values))
+    # Of several parts, the first one fills pools and caches.
+    ratios = (f"{values[-1] / values[0 if len(values) == _TWO else 1]:.2f}" for values in row.memory.values())
+    table.add_section()
+    table.add_row("last to first", *ratios)
     return table

@@ -51,7 +51,10 @@ class Load:
 
 @dataclass(slots=True)
 class Measurement:
-    """One row of the report. Rates are per second; `cpu` is CPU microseconds per message by process."""
+    """One row of the report. Rates are per second; `cpu` is CPU microseconds per message by process.
+
+    `memory` is the megabytes that each process has to itself, from the first look at it to the last.
+    """
 
     name: str
     rate: float
@@ -61,3 +64,4 @@ class Measurement:
     backlog: int | None = None
     refused: int = 0
     cpu: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, list[float]] = field(default_factory=dict)
