@@ -26,7 +26,8 @@ _SLACK = 2.0
 def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rate: float) -> list[Finding]:
     """Stop one process after the other, `sigterms` times, under a load of `rate` messages a second."""
     stack.simulate(**_PROFILE)
-    grace = float(Settings.model_fields["shutdown_grace"].default)
+    fields = Settings.model_fields
+    grace = float(fields["drain_notice"].default) + float(fields["shutdown_grace"].default)
     before = _exits(stack)
     stopped: Counter[str] = Counter()
     slowest = 0.0

@@ -249,7 +249,7 @@ class Stack:
             self._console.stopping()
         forced = []
         # A little more than the children allow themselves.
-        grace = self._settings.shutdown_grace + 2
+        grace = self._settings.drain_notice + self._settings.shutdown_grace + 2
         for names in _STOP_ORDER:
             forced += self._supervisor.stop(names, grace=grace, hastened=stop.hastened)
         forced += self._supervisor.stop([_NATS], grace=_NATS_GRACE, hastened=stop.hastened)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import math
 import socket
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ import uvicorn
 from gateway.app import Wiring, build_app
 from gateway.callers import Callers
 from gateway.coalesce import Limits
+from gateway.connections import BoundedConnection, ConnectionLimits
 from gateway.events import EventLimits, EventRoute
-from gateway.health import serving
+from gateway.health import watch_services
 from gateway.joining import join_sends, join_webhooks
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
@@ -21,7 +23,6 @@ from gateway.tracing import traced
 from services.kit.client import open_channel
 from services.kit.config import Settings, WrongSettingError, load_settings
 from services.kit.exposure import check_exposure
-from services.kit.health import HealthMonitor
 from services.kit.logs import get_logger
 from services.kit.process import run_process
 from services.kit.rate_limit_clients import GATEWAY_TOKEN, Clients
@@ -29,8 +30,6 @@ from services.kit.rate_limits import RateLimiter
 
 _log = get_logger(__name__)
 
-# Seconds between the first 503 of /ready and the closing of the port, for load balancers to see it.
-_NOTICE = 0.5
 # Connections that may wait to be accepted.
 _BACKLOG = 2048
 # Bytes that URL and headers of a webhook may take beside its body.
@@ -65,20 +64,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     message, conversation, dispatch = channels
     backends = Backends.over(message, conversation, dispatch)
     own = ((GATEWAY_TOKEN, token),) if token else ()
-    monitor = HealthMonitor(
-        {
-            "message": serving(message, "posthouse.v1.MessageService", own),
-            "conversation": serving(conversation, "posthouse.v1.ConversationService", own),
-            "dispatch": serving(dispatch, "posthouse.v1.DispatchService", own),
-        },
-        _report,
-        reported={
-            "nats": serving(message, "nats", own),
-            "outbox": serving(message, "outbox", own),
-            "providers": serving(dispatch, "providers", own),
-            "monitor": serving(conversation, "monitor", own),
-        },
-    )
+    services = {"message": message, "conversation": conversation, "dispatch": dispatch}
+    monitor = watch_services(services, _report, own)
     limits = Limits(batch_bytes=settings.grpc_max_message_bytes // 4)
     coalescer = join_sends(
         lambda request, metadata: call_with(backends.message.SendMessages, request, metadata), limits
@@ -108,6 +95,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 version=_version(),
                 max_body_bytes=settings.http_max_body_bytes,
                 max_webhook_bytes=settings.webhook_max_body_bytes,
+                ready_follows=settings.followed,
                 phone_number=settings.twilio_phone_number,
                 rate_limits=_rate_limits(settings, limiter, clients, token),
                 callers=callers,
@@ -117,7 +105,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=functools.partial(  # type: ignore[arg-type] # it wants a class and calls it
+                BoundedConnection,
+                limits=ConnectionLimits(
+                    settings.http_max_header_bytes, settings.http_header_timeout, settings.http_body_timeout
+                ),
+            ),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -132,7 +125,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     await monitor.check()
     watching = asyncio.create_task(monitor.run(), name="health-monitor")
-    stopping = asyncio.create_task(_drain(stop, draining, server, settings.shutdown_grace))
+    stopping = asyncio.create_task(_drain(stop, draining, server, settings.drain_notice))
     try:
         await server.serve(sockets=[listener])
         await coalescer.close()
@@ -165,10 +158,10 @@ def _rate_limits(settings: Settings, limiter: RateLimiter | None, clients: Clien
     return RateLimits(limiter, clients, requests=settings.rate_limit_requests, gateway_token=token)
 
 
-async def _drain(stop: asyncio.Event, draining: asyncio.Event, server: uvicorn.Server, grace: float) -> None:
+async def _drain(stop: asyncio.Event, draining: asyncio.Event, server: uvicorn.Server, notice: float) -> None:
     await stop.wait()
     draining.set()
-    await asyncio.sleep(min(_NOTICE, grace / 10))
+    await asyncio.sleep(notice)
     server.should_exit = True
 
 

@@ -375,7 +375,7 @@ class Health(_Shape):
     status: Literal["ok", "degraded"]
     version: str
     dependencies: dict[str, bool]
-    # What the services need besides; it decides nothing here.
+    # What the services say of what they need; it decides nothing here.
     reported: dict[str, bool]
 
 
@@ -383,6 +383,8 @@ class Ready(_Shape):
     """Whether traffic may come."""
 
     ready: bool
+    # What keeps traffic away: `stopping`, `message`, and what POSTHOUSE_READY_FOLLOWS lists.
+    failing: list[str]
     dependencies: dict[str, bool]
-    # What the services need besides; it decides nothing here.
+    # What the services say of what they need.
     reported: dict[str, bool]

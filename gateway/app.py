@@ -48,6 +48,7 @@ class Wiring:
     version: str
     max_body_bytes: int
     max_webhook_bytes: int
+    ready_follows: frozenset[str] = frozenset({"postgresql", "nats", "outbox"})
     phone_number: str | None = None
     rate_limits: RateLimits = field(default_factory=RateLimits)
     callers: Callers = field(default_factory=Callers)
@@ -73,7 +74,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
         ErasureRoutes(wiring.backends),
         SubscriptionRoutes(wiring.backends),
         SmsRoutes(wiring.backends, wiring.coalescer, wiring.phone_number),
-        HealthRoutes(wiring.monitor, wiring.draining, wiring.version),
+        HealthRoutes(wiring.monitor, wiring.draining, wiring.version, wiring.ready_follows),
     ):
         router = routes.router()
         app.include_router(router)

@@ -1,6 +1,8 @@
 """GET /health, /ready and /metrics, answered from what a background check last saw."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
 
 import grpc
 from fastapi import APIRouter, Response
@@ -12,17 +14,48 @@ from gateway.identity import Metadata
 from gateway.routing import documented, router
 from services.kit.health import Check, HealthMonitor
 
-# Without it no send and no webhook can be taken; without the others some reads fail.
-REQUIRED = "message"
+# Service -> the dependencies of it that it is asked about by name. What waits on /ready hears of them.
+_REPORTED: Final = {
+    "message": ("postgresql", "nats", "outbox"),
+    "dispatch": ("providers",),
+    "conversation": ("monitor",),
+}
+
+
+def watch_services(
+    channels: dict[str, grpc.aio.Channel],
+    on_change: Callable[[bool], Awaitable[None]],
+    metadata: Metadata = (),
+) -> HealthMonitor:
+    """Return what watches the services, under the names `message`, `conversation` and `dispatch`.
+
+    `states` say whether each can do its work; `reported` is what they say of their dependencies.
+    """
+    return HealthMonitor(
+        {
+            name: serving(channel, f"posthouse.v1.{name.capitalize()}Service", metadata)
+            for name, channel in channels.items()
+        },
+        on_change,
+        reported={
+            dependency: serving(channels[name], dependency, metadata)
+            for name, dependencies in _REPORTED.items()
+            for dependency in dependencies
+        },
+    )
 
 
 class HealthRoutes:
     """How the gateway is. None of these routes waits for anything."""
 
-    def __init__(self, monitor: HealthMonitor, draining: asyncio.Event, version: str) -> None:
+    def __init__(
+        self, monitor: HealthMonitor, draining: asyncio.Event, version: str, follows: Collection[str]
+    ) -> None:
+        """`follows` are the dependencies of MessageService without which /ready is 503."""
         self._monitor = monitor
         self._draining = draining
         self._version = version
+        self._follows = sorted(follows)
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -51,12 +84,17 @@ class HealthRoutes:
         )
 
     async def ready(self) -> Response:
-        """Return 200 while sends can be taken: MessageService answers and the gateway is not stopping."""
-        states = self._monitor.states
-        ready = states[REQUIRED] and not self._draining.is_set()
+        """Return 200 while all answers that is followed and the gateway is not stopping, else what fails."""
+        states, reported = self._monitor.states, self._monitor.reported
+        failing = [name for name in self._follows if not reported[name]]
+        # They are asked by way of it: with it away nobody can tell.
+        if failing and not states["message"]:
+            failing.insert(0, "message")
+        if self._draining.is_set():
+            failing.insert(0, "stopping")
         return render.answer(
-            {"ready": ready, "dependencies": states, "reported": self._monitor.reported},
-            200 if ready else 503,
+            {"ready": not failing, "failing": failing, "dependencies": states, "reported": reported},
+            503 if failing else 200,
         )
 
     async def metrics(self) -> Response:

@@ -18,7 +18,7 @@ from tests.ports import free_ports
 _TEMPLATE = "posthouse_template"
 
 # Nothing of a test run need survive a power cut.
-_FAST = {
+FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -97,7 +97,7 @@ class NatsForTests:
 def running_postgres() -> Iterator[PostgresForTests]:
     """Yield a PostgreSQL tuned for speed alone."""
     with temporary_directory() as directory:
-        server = EmbeddedPostgres(directory / "postgres", log=directory / "postgres.log", settings=_FAST)
+        server = EmbeddedPostgres(directory / "postgres", log=directory / "postgres.log", settings=FAST)
         process = start(server, timeout=60)
         try:
             yield PostgresForTests(server)

@@ -16,7 +16,7 @@ from services.kit.authentication import Authenticator
 from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
-from services.kit.health import HealthMonitor
+from services.kit.health import HealthMonitor, parted
 from services.kit.logs import get_logger
 from services.kit.process import run_process
 from services.kit.rate_limit_clients import Clients
@@ -54,12 +54,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     servicer = ConversationServicer(database, watchers, phone_region=settings.phone_region)
     pb_grpc.add_ConversationServiceServicer_to_server(servicer, server.server)
     register = RegisterHealth()
-    monitor = HealthMonitor(
-        {"postgresql": database.ping},
-        server.set_serving,
-        reported={"nats": bus.answers, "monitor": register.answers},
-        on_report=server.report,
-    )
+    checks = {"postgresql": database.ping, "nats": bus.answers, "monitor": register.answers}
+    required, reported = parted(checks, settings.followed)
+    monitor = HealthMonitor(required, server.set_serving, reported=reported, on_report=server.report)
     await database.start()
     await bus.start()
     tasks: list[asyncio.Task[None]] = []
@@ -79,6 +76,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
             await stop.wait()
     finally:
+        await server.retire(settings.drain_notice)
         await cancel_all(tasks)
         feed.end_watchers()
         await server.stop()

@@ -26,7 +26,7 @@ from services.kit.breaker import BreakerPolicy
 from services.kit.bus import Bus, BusConfig
 from services.kit.config import Settings, load_settings
 from services.kit.fault_points import FaultPoints
-from services.kit.health import HealthMonitor
+from services.kit.health import HealthMonitor, parted
 from services.kit.logs import get_logger
 from services.kit.process import run_process
 from services.kit.provider_limits import parse_provider_limits, parse_sender_limits
@@ -117,15 +117,15 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         return gate.breakers.all_closed
 
     backlog = Backlog(database, republish_after=settings.outbox_republish_after)
-    monitor = HealthMonitor(
-        {"postgresql": database.ping, "nats": bus.answers},
-        server.set_serving,
-        reported={
-            "outbox": lambda: backlog.moves(settings.outbox_max_age),
-            "providers": providers_answer,
-        },
-        on_report=server.report,
-    )
+    checks = {
+        "postgresql": database.ping,
+        "nats": bus.answers,
+        "outbox": lambda: backlog.moves(settings.outbox_max_age),
+        "providers": providers_answer,
+    }
+    # Without NATS there is nothing it could do, whatever the setting says.
+    required, reported = parted(checks, {*settings.followed, "nats"})
+    monitor = HealthMonitor(required, server.set_serving, reported=reported, on_report=server.report)
 
     await database.start()
     for provider in providers.values():
@@ -145,7 +145,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await stop.wait()
     finally:
-        await server.set_serving(False)
+        await server.retire(settings.drain_notice)
         await lanes.close()
         await dispatcher.close(settings.shutdown_grace)
         for watch in watches:

@@ -10,6 +10,7 @@ from services.kit.routes import Routes, parse_routes
 from services.kit.settings.access import AccessSettings
 from services.kit.settings.carriers import CarrierSettings
 from services.kit.settings.dispatching import DispatchSettings
+from services.kit.settings.fields import words
 from services.kit.settings.intake import IntakeSettings
 from services.kit.settings.limiting import LimitSettings
 from services.kit.settings.servers import ServerSettings
@@ -57,6 +58,11 @@ class Settings(
     def dispatch_target(self) -> str:
         """Return host:port of DispatchService for clients."""
         return self.dispatch_address or f"127.0.0.1:{self.grpc_port + 2}"
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """Return the dependencies that readiness follows."""
+        return words(self.ready_follows)
 
     @property
     def route_rules(self) -> Routes:

@@ -1,7 +1,7 @@
 """Watches the dependencies of a process and tells when they come and go."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from services.kit import metrics
 from services.kit.logs import get_logger
@@ -84,6 +84,14 @@ class HealthMonitor:
             self._late[name] = check
             return False
         return not check.cancelled() and check.exception() is None and check.result()
+
+
+def parted(
+    checks: Mapping[str, Check], followed: Collection[str]
+) -> tuple[dict[str, Check], dict[str, Check]]:
+    """Part checks into those that decide whether a process is healthy, and those that are reported."""
+    required = {name: check for name, check in checks.items() if name in followed}
+    return required, {name: check for name, check in checks.items() if name not in followed}
 
 
 def _forget(check: "asyncio.Future[bool]") -> None:

@@ -10,6 +10,11 @@ RPC_SECONDS = Histogram(
 HTTP_SECONDS = Histogram(
     "api_request_duration_seconds", "Seconds an HTTP request took.", ["route", "status"], buckets=_LATENCY
 )
+HTTP_SHED = Counter(
+    "http_requests_shed_total",
+    "Requests refused before anything read them: malformed, too slow, too large, by status.",
+    ["status"],
+)
 MESSAGES_ACCEPTED = Counter("messages_accepted_total", "Messages accepted for sending.", ["channel"])
 MESSAGES_RECEIVED = Counter("messages_received_total", "Inbound messages stored.", ["channel"])
 MESSAGES_SENT = Counter("messages_sent_total", "Messages a provider took.", ["channel", "provider"])

@@ -209,6 +209,11 @@ class RpcServer:
         """Tell health checks that ask for a dependency by its name whether it answers."""
         await self._health.set(dependency, _SERVING if answers else _NOT_SERVING)
 
+    async def retire(self, notice: float) -> None:
+        """Say NOT_SERVING for good, and serve for `notice` seconds more: whoever balances calls sees it."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(notice)
+
     async def stop(self) -> None:
         """Refuse new calls, let those in flight finish within the grace, then stop."""
         await self._health.enter_graceful_shutdown()

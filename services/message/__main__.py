@@ -9,7 +9,7 @@ from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
 from services.kit.fault_points import FaultPoints
-from services.kit.health import HealthMonitor
+from services.kit.health import HealthMonitor, parted
 from services.kit.logs import get_logger
 from services.kit.process import run_process
 from services.kit.rate_limit_clients import Clients
@@ -114,16 +114,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         AuthServicer(ApiKeyKeeper(database, pepper)), server.server
     )
     backlog = Backlog(database, republish_after=settings.outbox_republish_after)
-    monitor = HealthMonitor(
-        {"postgresql": database.ping},
-        server.set_serving,
-        # Sends are taken without them: see docs/decisions/0008-intake-without-nats.md.
-        reported={
-            "nats": bus.answers,
-            "outbox": lambda: backlog.moves(settings.outbox_max_age),
-        },
-        on_report=server.report,
-    )
+    checks = {
+        "postgresql": database.ping,
+        "nats": bus.answers,
+        "outbox": lambda: backlog.moves(settings.outbox_max_age),
+    }
+    # Whatever they say, sends are taken: see docs/decisions/0008-intake-without-nats.md.
+    required, reported = parted(checks, settings.followed)
+    monitor = HealthMonitor(required, server.set_serving, reported=reported, on_report=server.report)
     eraser = Eraser(database)
     privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server(PrivacyServicer(eraser), server.server)
 
@@ -153,6 +151,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await stop.wait()
     finally:
+        await server.retire(settings.drain_notice)
         await cancel_all(tasks)
         await server.stop()
         await committer.close()

@@ -54,7 +54,7 @@ class E2eStack:
         # A folder without a .env file.
         self._directory = folder / "elsewhere"
         self._directory.mkdir()
-        self._environment = _environment(settings or {})
+        self._environment = outside_environment(settings or {})
         self._process: Process | None = None
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -299,7 +299,7 @@ def running_stack(
             stack.discard()
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def outside_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the developer's own settings."""
     aliased = {name.upper() for name, field in Settings.model_fields.items() if field.validation_alias}
     kept = {

@@ -142,7 +142,7 @@ def test_prometheus_scrapes_the_ports_of_the_processes() -> None:
 
 
 def test_readiness_reports_what_the_services_need(stack: E2eStack) -> None:
-    expected = {"nats": True, "outbox": True, "providers": True, "monitor": True}
+    expected = dict.fromkeys(("postgresql", "nats", "outbox", "providers", "monitor"), True)
     eventually(
         lambda: stack.http.get("/ready").json()["reported"] == expected,
         what=f"all that is reported answers\n{stack.http.get('/ready').text}",

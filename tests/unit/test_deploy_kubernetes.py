@@ -84,6 +84,11 @@ def test_settings_exist() -> None:
     assert set(names) <= _settings()
 
 
+def test_a_broker_that_is_away_does_not_take_the_intake_out() -> None:
+    text = (_BASE / "settings.env").read_text()
+    assert re.findall(r"^POSTHOUSE_READY_FOLLOWS=(.*)$", text, re.MULTILINE) == ["postgresql"]
+
+
 @pytest.mark.parametrize("name", list(_PORTS))
 def test_each_process_runs_guarded_probed_and_drained(name: str) -> None:
     deployment = _of("Deployment")[name]
@@ -105,7 +110,8 @@ def test_each_process_runs_guarded_probed_and_drained(name: str) -> None:
     # Leaving the list of addresses, draining and stopping fit into what Kubernetes allows.
     waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     grace = int(re.findall(r"SHUTDOWN_GRACE=(\d+)", (_BASE / "settings.env").read_text())[0])
-    assert waits + grace < pod["terminationGracePeriodSeconds"]
+    notice = Settings.model_fields["drain_notice"].default
+    assert waits + notice + grace < pod["terminationGracePeriodSeconds"]
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     # Secrets come by reference only.
     assert {"secretRef": {"name": "posthouse"}} in container["envFrom"]

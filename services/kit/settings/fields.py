@@ -31,9 +31,20 @@ def checked_bulk_limits(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def checked_endpoints(text: str) -> str:
-    """Return the text of endpoints as it is; raises ValueError that says what is wrong with it."""
-    unknown = set(text.split()) - {"health", "reflection", "docs", "metrics"}
-    if unknown:
-        raise ValueError(f"{', '.join(sorted(unknown))} is none of health, reflection, docs, metrics")
-    return text
+def words(text: str) -> frozenset[str]:
+    """Return the words of a list, whether spaces or commas are between them."""
+    return frozenset(text.replace(",", " ").split())
+
+
+def some_of(*known: str, always: str = "") -> AfterValidator:
+    """Return the check of a list of `known` words, of which `always` must be one."""
+
+    def check(text: str) -> str:
+        unknown = words(text) - set(known)
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))} is none of {', '.join(known)}")
+        if always and always not in words(text):
+            raise ValueError(f"must have {always} in it")
+        return text
+
+    return AfterValidator(check)

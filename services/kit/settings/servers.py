@@ -1,11 +1,12 @@
 """What every process needs: where the others are, how it listens, logs and ends."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import Port, world
+from services.kit.settings.fields import Port, some_of, world
 
 
 class ServerSettings(BaseSettings):
@@ -86,6 +87,30 @@ class ServerSettings(BaseSettings):
     )
     http_max_body_bytes: int = Field(
         default=8 * 1024 * 1024, ge=1024, description="Largest HTTP body the gateway takes, in bytes."
+    )
+    http_max_header_bytes: int = Field(
+        default=65_536,
+        ge=8192,
+        le=131_072,
+        description="Most bytes of a request line and its headers that the gateway takes.",
+    )
+    http_header_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds a client may take to send a request line and its headers."
+    )
+    http_body_timeout: float = Field(
+        default=60.0, gt=0, description="Seconds a client may take to send the body of a request."
+    )
+    ready_follows: Annotated[str, some_of("postgresql", "nats", "outbox", always="postgresql")] = Field(
+        default="postgresql nats outbox",
+        description=(
+            "What /ready and gRPC health follow: postgresql, and any of nats, outbox; sends are taken"
+            " without those two."
+        ),
+    )
+    drain_notice: float = Field(
+        default=0.5,
+        ge=0,
+        description="Seconds a process goes on after it has said on SIGTERM that it is not ready any more.",
     )
     shutdown_grace: float = Field(
         default=10.0, gt=0, description="Seconds a process may take to finish what is in flight on SIGTERM."

@@ -28,7 +28,10 @@ _SERVICE = "posthouse.v1.ConversationService"
 
 @asynccontextmanager
 async def _running(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
-    settings = Settings.model_validate({"database_url": database_url, "grpc_port": free_ports(2)})
+    # No NATS server is there, which reads do without.
+    settings = Settings.model_validate(
+        {"database_url": database_url, "grpc_port": free_ports(2), "ready_follows": "postgresql"}
+    )
     stop = asyncio.Event()
     process = asyncio.create_task(main(settings, stop))
     try:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from gateway.app import Wiring, build_app
 from gateway.events import EventRoute
-from gateway.health import serving
+from gateway.health import watch_services
 from gateway.joining import join_sends, join_webhooks
 from gateway.rpc import Backends, call_with
 from services.kit.client import open_channel
@@ -48,14 +48,7 @@ async def fakes() -> AsyncIterator[Fakes]:
 async def gateway(fakes: Fakes) -> AsyncIterator[Gateway]:
     channel = open_channel(f"127.0.0.1:{fakes.port}")
     backends = Backends.over(channel, channel, channel)
-    names = {
-        "message": "MessageService",
-        "conversation": "ConversationService",
-        "dispatch": "DispatchService",
-    }
-    monitor = HealthMonitor(
-        {short: serving(channel, f"posthouse.v1.{name}") for short, name in names.items()}, _ignore
-    )
+    monitor = watch_services(dict.fromkeys(("message", "conversation", "dispatch"), channel), _ignore)
     draining = asyncio.Event()
     events = EventRoute(backends, draining)
     wiring = Wiring(

@@ -71,7 +71,9 @@ class Fakes:
                 for method in methods
             }
             getattr(stubs, f"add_{name}Servicer_to_server")(type(name, (base,), handlers)(), server)
-            await self.serving(name)
+            await self.serving(f"posthouse.v1.{name}")
+        for dependency in ("postgresql", "nats", "outbox", "providers", "monitor"):
+            await self.serving(dependency)
         health_grpc.add_HealthServicer_to_server(self.health, server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         await server.start()
@@ -79,7 +81,7 @@ class Fakes:
 
     async def serving(self, name: str, yes: bool = True) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if yes else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self.health.set(f"posthouse.v1.{name}", status)
+        await self.health.set(name, status)
 
     def _note(self, method: str, request: Any, context: Any) -> Any:
         self.seen.append(Seen(method, request, dict(context.invocation_metadata() or ())))

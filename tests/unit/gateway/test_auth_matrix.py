@@ -13,7 +13,7 @@ import pytest
 from gateway.app import Wiring, build_app
 from gateway.callers import Callers
 from gateway.events import EventRoute
-from gateway.health import serving
+from gateway.health import watch_services
 from gateway.joining import join_sends, join_webhooks
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
@@ -22,7 +22,6 @@ from services.kit.auth_interceptor import AuthInterceptor
 from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.errors import UnavailableError
-from services.kit.health import HealthMonitor
 from services.kit.rate_limit_clients import GATEWAY_TOKEN, Clients
 from services.kit.rate_limits import RateLimiter
 from services.kit.scopes import SCOPE_OF_METHOD
@@ -98,7 +97,8 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     async def ignore(_healthy: bool) -> None:
         return
 
-    monitor = HealthMonitor({"message": serving(channel, "posthouse.v1.MessageService")}, ignore)
+    services = dict.fromkeys(("message", "conversation", "dispatch"), channel)
+    monitor = watch_services(services, ignore)
     await monitor.check()
     events = EventRoute(
         backends,

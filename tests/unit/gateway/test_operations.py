@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from gateway import answers, send
+from gateway.app import build_app
 from gateway.front import Front
 from gateway.rate_limits import Endpoints, RateLimits
 from gateway.schemas import SendRequest
@@ -29,25 +31,54 @@ async def test_health_says_what_the_last_check_saw(gateway: Gateway) -> None:
         "status": "ok",
         "version": "1.2.3",
         "dependencies": {"message": True, "conversation": True, "dispatch": True},
-        "reported": {},
+        "reported": dict.fromkeys(("postgresql", "nats", "outbox", "providers", "monitor"), True),
     }
     assert (await gateway.client.get("/ready")).status_code == 200
 
 
-@pytest.mark.parametrize(("service", "ready"), [("ConversationService", 200), ("MessageService", 503)])
-async def test_ready_needs_the_message_service(gateway: Gateway, service: str, ready: int) -> None:
-    await gateway.fakes.serving(service, yes=False)
+async def _ready(client: httpx2.AsyncClient) -> tuple[int, list[str]]:
+    response = await client.get("/ready")
+    said = answers.Ready.model_validate(response.json())
+    assert said.ready == (response.status_code == 200)
+    return response.status_code, said.failing
+
+
+@pytest.mark.parametrize("name", ["posthouse.v1.ConversationService", "providers", "monitor"])
+async def test_ready_reports_what_it_does_not_follow(gateway: Gateway, name: str) -> None:
+    await gateway.fakes.serving(name, yes=False)
     await gateway.monitor.check()
-    assert (await gateway.client.get("/health")).json()["status"] == "degraded"
-    response = await gateway.client.get("/ready")
-    answers.Ready.model_validate(response.json())
-    assert response.status_code == ready
+    assert await _ready(gateway.client) == (200, [])
+    said = (await gateway.client.get("/ready")).json()
+    assert list((said["dependencies"] | said["reported"]).values()).count(False) == 1
+
+
+@pytest.mark.parametrize("name", ["postgresql", "nats", "outbox"])
+async def test_ready_follows_what_message_needs(gateway: Gateway, name: str) -> None:
+    await gateway.fakes.serving(name, yes=False)
+    await gateway.monitor.check()
+    assert await _ready(gateway.client) == (503, [name])
+    # Whatever it says, sends are taken.
+    gateway.fakes.answers["SendMessages"] = accept_all
+    assert (await gateway.client.post("/api/v1/messages/send", json=SEND)).status_code == 202
+
+
+async def test_ready_follows_what_the_setting_lists(gateway: Gateway) -> None:
+    app = build_app(replace(gateway.wiring, ready_follows=frozenset({"postgresql"})))
+    transport = httpx2.ASGITransport(app)
+    for name in ("posthouse.v1.MessageService", "nats", "outbox"):
+        await gateway.fakes.serving(name, yes=False)
+    await gateway.monitor.check()
+    async with httpx2.AsyncClient(transport=transport, base_url="http://posthouse.test") as client:
+        assert await _ready(client) == (200, [])
+        await gateway.fakes.serving("postgresql", yes=False)
+        await gateway.monitor.check()
+        assert await _ready(client) == (503, ["message", "postgresql"])
 
 
 async def test_not_ready_while_draining(gateway: Gateway) -> None:
     await gateway.monitor.check()
     gateway.draining.set()
-    assert (await gateway.client.get("/ready")).status_code == 503
+    assert await _ready(gateway.client) == (503, ["stopping"])
 
 
 async def test_metrics_count_by_route_template(client: httpx2.AsyncClient, fakes: Fakes) -> None:
