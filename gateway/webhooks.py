@@ -120,7 +120,8 @@ def _request(scope: Scope, provider: str, body: bytes) -> pb.IngestWebhookReques
         method=scope["method"],
         url=called_url(scope),
         headers=[
-            pb.Header(name=name.decode("latin-1"), value=value.decode("latin-1"))
+            # Half the time of a Header made here and copied there.
+            {"name": name.decode("latin-1"), "value": value.decode("latin-1")}
             for name, value in scope["headers"]
         ],
         body=body,

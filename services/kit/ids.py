@@ -1,11 +1,15 @@
 """Ids: UUIDv7 for what is made, checked text for what is given."""
 
+import re
 import uuid
 from datetime import datetime
+from typing import Final
 
 import uuid_utils
 
 from services.kit.errors import InvalidRequestError
+
+_CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def new_id() -> str:
@@ -24,11 +28,26 @@ def time_of_id(row_id: str) -> float:
     return int(row_id.replace("-", "")[:12], 16) / 1000
 
 
+def id_or_none(text: str) -> str | None:
+    """Return the id in its canonical form, None for what is none."""
+    if is_canonical(text):
+        return text
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
+
+
+def is_canonical(text: str) -> bool:
+    """Tell whether a text is an id as we write them: 36 lower-case characters."""
+    return _CANONICAL.fullmatch(text) is not None
+
+
 def parse_id(field: str, text: str) -> str:
     """Return the id in its canonical form, or raise InvalidRequestError naming the field."""
     if not text:
         raise InvalidRequestError.field(field, "must not be empty")
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise InvalidRequestError.field(field, "must be a UUID") from None
+    found = id_or_none(text)
+    if found is None:
+        raise InvalidRequestError.field(field, "must be a UUID")
+    return found

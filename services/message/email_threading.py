@@ -8,10 +8,10 @@ neither is known, the two addresses decide, as with every other message.
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
-from uuid import UUID
 
 import orjson
 
+from services.kit.ids import id_or_none
 from services.ledger.database import Database
 from services.ledger.drafts import Draft
 from services.ledger.email_parents import find_parents
@@ -36,7 +36,7 @@ async def thread_emails(database: Database, drafts: Iterable[Draft]) -> None:
         return
     asked = dict.fromkeys(text for _, found in answers for text in found)
     async with database.hot() as connection:
-        parents = await find_parents(connection, [(text, _uuid_or_none(text)) for text in asked])
+        parents = await find_parents(connection, [(text, id_or_none(text)) for text in asked])
     for draft, found in answers:
         parent = next((parents[text] for text in found if text in parents), None)
         if parent is not None:
@@ -56,10 +56,3 @@ def references_of(metadata: str) -> Sequence[str]:
         if isinstance(text, str):
             nearest += reversed(_REFERENCE.findall(text)[-_MAX_REFERENCES:])
     return list(dict.fromkeys(nearest))
-
-
-def _uuid_or_none(text: str) -> str | None:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        return None

@@ -7,10 +7,10 @@ parked, and placed when an attempt has that id.
 import asyncio
 from collections.abc import Sequence
 from typing import Final
-from uuid import UUID
 
 from services.kit import metrics
 from services.kit.errors import PosthouseError
+from services.kit.ids import id_or_none
 from services.kit.logs import get_logger
 from services.ledger.database import Database
 from services.ledger.parking import find_attempts, park, take_placeable, unpark
@@ -24,6 +24,12 @@ _log = get_logger(__name__)
 # Parked receipts that are looked at in one go.
 _BATCH: Final = 500
 
+# Looked up once: a callback comes as often as a message is sent.
+_PARKED, _MOVED, _LATE, _REPEATED = (
+    metrics.RECEIPTS.labels(result) for result in ("parked", "moved", "late", "duplicate")
+)
+_SKIPPED = metrics.DUPLICATES.labels("receipt")
+
 
 def distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> list[ReceiptRow]:
     """Return the receipts of a request as rows, each key once."""
@@ -35,7 +41,7 @@ def distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> li
             ReceiptRow(
                 provider=name,
                 event_key=event_key,
-                message_id=_uuid_or_none(receipt.message_id),
+                message_id=id_or_none(receipt.message_id),
                 state=receipt.state,
                 attempt=receipt.attempt,
                 provider_message_id=receipt.provider_message_id or None,
@@ -67,7 +73,7 @@ async def park_unplaced(database: Database, rows: list[ReceiptRow]) -> tuple[lis
                 row.attempt = row.attempt or found.attempt
         waiting = [row for row in unplaced if row.message_id is None]
         if waiting:
-            metrics.RECEIPTS.labels("parked").inc(await park(connection, waiting))
+            _PARKED.inc(await park(connection, waiting))
     parked = {row.event_key for row in waiting}
     return [row for row in rows if row.event_key not in parked], len(waiting)
 
@@ -75,10 +81,10 @@ async def park_unplaced(database: Database, rows: list[ReceiptRow]) -> tuple[lis
 def count_receipts(given: int, applied: Sequence[AppliedReceipt]) -> None:
     """Count receipts by what became of them."""
     moved = sum(receipt.moved for receipt in applied)
-    metrics.RECEIPTS.labels("moved").inc(moved)
-    metrics.RECEIPTS.labels("late").inc(len(applied) - moved)
-    metrics.RECEIPTS.labels("duplicate").inc(given - len(applied))
-    metrics.DUPLICATES.labels("receipt").inc(given - len(applied))
+    _MOVED.inc(moved)
+    _LATE.inc(len(applied) - moved)
+    _REPEATED.inc(given - len(applied))
+    _SKIPPED.inc(given - len(applied))
 
 
 class Placer:
@@ -114,10 +120,3 @@ class Placer:
             async with self._database.hot() as connection:
                 await unpark(connection, receipts)
         return looked_at
-
-
-def _uuid_or_none(text: str) -> str | None:
-    try:
-        return str(UUID(text)) if text else None
-    except ValueError:
-        return None

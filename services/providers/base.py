@@ -96,6 +96,8 @@ class WebhookRequest:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    # What a provider has read of it already: to check and to understand it take the same reading.
+    readings: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)

@@ -1,26 +1,26 @@
 """Twilio's webhooks: how a request is checked, and what it says. Media are noted, never fetched."""
 
+import base64
 import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qs, parse_qsl, urlsplit
-from uuid import UUID
+from urllib.parse import parse_qs, urlsplit
 
 from twilio.request_validator import (
     HMAC_SHA1,
     HMAC_SHA256,
     SIGNATURE_HEADER,
     SIGNATURE_SETTINGS_HEADER,
-    RequestValidator,
     get_signature_algorithm,
 )
 
+from services.kit.ids import is_canonical
 from services.providers.base import Inbound, MalformedWebhookError, Receipt, WebhookContent, WebhookRequest
 from services.providers.twilio_errors import printable, text_of
-from services.providers.twilio_form import Parameters, read_form, read_json
+from services.providers.twilio_form import Parameters, form_of, read_json
 
 # Query parameter under which a request with a JSON body carries the body's digest.
 BODY_HASH: Final = "bodySHA256"
@@ -42,8 +42,14 @@ STATES: Final[Mapping[str, str]] = {
     "canceled": "undelivered",
 }
 
+# The names and digests of Twilio's algorithms.
+_DIGESTS: Final = {HMAC_SHA1: "sha1", HMAC_SHA256: "sha256"}
+_SIGNATURE_HEADER: Final = SIGNATURE_HEADER.lower()
+_SETTINGS_HEADER: Final = SIGNATURE_SETTINGS_HEADER.lower()
+
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
+_TARGET: Final = re.compile(r"[/?]")
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
@@ -92,25 +98,31 @@ def origins_of(base_url: str) -> tuple[str, ...]:
 def verify_signature(keys: WebhookKeys, origins: Sequence[str], request: WebhookRequest) -> bool:
     """Tell whether Twilio made this request to one of the gateway's public addresses.
 
-    Of the URL the request claims only path and query are believed. Without a key nothing is genuine.
+    Of the URL the request claims only path and query are believed. Without a key nothing is genuine. The
+    SDK's RequestValidator does the same for one URL, and joins the parameters anew for each of its forms.
     """
-    signature = request.headers.get(SIGNATURE_HEADER.lower(), "").encode(errors="surrogateescape")
-    algorithm = get_signature_algorithm(request.headers.get(SIGNATURE_SETTINGS_HEADER.lower(), "")).upper()
+    signature = request.headers.get(_SIGNATURE_HEADER, "").encode(errors="surrogateescape")
+    settings = request.headers.get(_SETTINGS_HEADER, "")
+    algorithm = get_signature_algorithm(settings).upper() if settings else HMAC_SHA1
     key = {HMAC_SHA1: keys.auth_token, HMAC_SHA256: keys.shared_key}.get(algorithm, "")
     target = _target(request.url)
     parameters = _signed_parameters(request, target)
     if not (key and signature) or parameters is None:
         return False
-    validator = RequestValidator(key)
+    signed = target + "".join(
+        [name + value for name in sorted(parameters) for value in sorted(parameters[name])]
+    )
     try:
         return any(
-            hmac.compare_digest(
-                validator.compute_signature(origin + target, parameters, algorithm).encode(), signature
-            )
+            hmac.compare_digest(_sign(key, origin + signed, _DIGESTS[algorithm]), signature)
             for origin in origins
         )
     except UnicodeEncodeError:
         return False
+
+
+def _sign(key: str, text: str, digest: str) -> bytes:
+    return base64.b64encode(hmac.digest(key.encode(), text.encode(), digest))
 
 
 def parse_request(request: WebhookRequest) -> WebhookContent:
@@ -118,12 +130,12 @@ def parse_request(request: WebhookRequest) -> WebhookContent:
 
     Raises MalformedWebhookError naming the parameter at fault.
     """
-    parameters = read_json(request.body) if _is_json(request) else read_form(request.body)
+    parameters = read_json(request.body) if _is_json(request) else form_of(request)
     if parameters is None:
         raise MalformedWebhookError("body is not a form or a JSON object")
     status = _once(parameters, "MessageStatus") or _once(parameters, "SmsStatus")
     if "MessageStatus" in parameters or status not in ("", "received", "receiving"):
-        receipt = _receipt(parameters, status, _query(request.url))
+        receipt = _receipt(parameters, status, request.url)
         return WebhookContent(receipts=[receipt], answer_type=ANSWER_TYPE, answer_body=ANSWER_BODY)
     return WebhookContent(inbound=[_inbound(parameters)], answer_type=ANSWER_TYPE, answer_body=ANSWER_BODY)
 
@@ -131,7 +143,7 @@ def parse_request(request: WebhookRequest) -> WebhookContent:
 def _target(url: str) -> str:
     """Return path and query of a URL as they are written."""
     _, _, rest = url.partition("://")
-    found = re.search(r"[/?]", rest)
+    found = _TARGET.search(rest)
     return rest[found.start() :] if found else ""
 
 
@@ -147,14 +159,15 @@ def _signed_parameters(request: WebhookRequest, target: str) -> Parameters | Non
         if len(digests) == 1 and hmac.compare_digest(digest, digests[0].encode(errors="surrogateescape")):
             return Parameters()
         return None
-    return None if _is_json(request) else read_form(request.body)
+    return None if _is_json(request) else form_of(request)
 
 
 def _is_json(request: WebhookRequest) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
-def _receipt(parameters: Parameters, status: str, query: Mapping[str, Sequence[str]]) -> Receipt:
+def _receipt(parameters: Parameters, status: str, url: str) -> Receipt:
+    query = _target(url).partition("?")[2].split("&")
     sid = _sid(parameters)
     status = status.lower()
     if status not in STATES:
@@ -253,34 +266,24 @@ def _once(parameters: Parameters, name: str) -> str:
     return parameters.first(name)
 
 
-def _query(url: str) -> dict[str, list[str]]:
-    query: dict[str, list[str]] = {}
-    try:
-        pairs = parse_qsl(_target(url).partition("?")[2], keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        raise MalformedWebhookError("the URL has too many parameters") from None
-    for name, value in pairs:
-        query.setdefault(name, []).append(value)
-    return query
-
-
-def _message_id(query: Mapping[str, Sequence[str]]) -> str:
+def _message_id(query: Sequence[str]) -> str:
     """Return our id, "" when the callback is of a message that was not sent with one."""
-    values = query.get("message_id", ())
-    if not values:
-        return ""
-    try:
-        (text,) = values
-        return str(UUID(text))
-    except ValueError:
-        raise MalformedWebhookError("message_id of the URL is not an id") from None
+    text = _only(query, "message_id")
+    if text is not None and not is_canonical(text):
+        raise MalformedWebhookError("message_id of the URL is not an id")
+    return text or ""
 
 
-def _attempt(query: Mapping[str, Sequence[str]]) -> int:
-    values = query.get("attempt", ())
-    if not values:
+def _attempt(query: Sequence[str]) -> int:
+    text = _only(query, "attempt")
+    if text is None:
         return 0
-    text = values[0] if len(values) == 1 else ""
     if _NUMBER.fullmatch(text) is None or not 0 < int(text) <= _MAX_ATTEMPT:
         raise MalformedWebhookError(f"attempt of the URL is not a number from 1 to {_MAX_ATTEMPT}")
     return int(text)
+
+
+def _only(query: Sequence[str], name: str) -> str | None:
+    """Return the value of a parameter of ours in the URL, None without it, "" when it is repeated."""
+    values = [pair[len(name) + 1 :] for pair in query if pair.startswith(name + "=")]
+    return (values[0] if len(values) == 1 else "") if values else None
