@@ -158,6 +158,27 @@ class MessageEvents(_Shape):
     next_page_token: str | None
 
 
+class ConversationChange(_Shape):
+    """One change of a conversation's language or tenant."""
+
+    id: str
+    conversation_id: str
+    type: Literal["language_changed", "tenant_linked"]
+    created_at: Time
+    old_value: str | None
+    new_value: str | None
+    confidence: float | None
+    source: Literal["message", "tenant", "monitor"]
+    message_id: str | None
+
+
+class ConversationChanges(_Shape):
+    """One page, newest first."""
+
+    changes: list[ConversationChange]
+    next_page_token: str | None
+
+
 class Attempt(_Shape):
     """One try to hand a message to a provider."""
 

@@ -41,6 +41,9 @@ class ConversationRoutes:
         add("/{conversation_id}/messages", self.list_messages, methods=["GET"],
             summary="List a conversation's messages, newest first",
             responses=documented(answers.Messages, "One page."))  # fmt: skip
+        add("/{conversation_id}/changes", self.list_changes, methods=["GET"],
+            summary="List the changes of a conversation's language and tenant, newest first",
+            responses=documented(answers.ConversationChanges, "One page."))  # fmt: skip
         add(
             "/{conversation_id}/read", self.mark_read, methods=["POST"], summary="Mark as read", responses=one
         )
@@ -117,6 +120,24 @@ class ConversationRoutes:
         return render.answer(
             {
                 "messages": [render.message(message) for message in response.messages],
+                "next_page_token": response.next_page_token or None,
+            }
+        )
+
+    async def list_changes(
+        self, request: Request, conversation_id: str, page_size: PageSize = 0, page_token: PageToken = ""
+    ) -> Response:
+        """Return one page of what was learned of the conversation: from what, to what, how sure and why."""
+        response = await call(
+            self._conversation.ListConversationChanges,
+            pb.ListConversationChangesRequest(
+                conversation_id=conversation_id, page_size=page_size, page_token=page_token
+            ),
+            request,
+        )
+        return render.answer(
+            {
+                "changes": [render.conversation_change(change) for change in response.changes],
                 "next_page_token": response.next_page_token or None,
             }
         )

@@ -162,6 +162,21 @@ def conversation(item: conversation_pb2.Conversation) -> Json:
     }
 
 
+def conversation_change(item: conversation_pb2.ConversationChange) -> Json:
+    """Return the JSON of a change of a conversation's language or tenant."""
+    return {
+        "id": item.id,
+        "conversation_id": item.conversation_id,
+        "type": item.type,
+        "created_at": _when(item, "create_time"),
+        "old_value": item.old_value or None,
+        "new_value": item.new_value or None,
+        "confidence": item.confidence or None,
+        "source": item.source,
+        "message_id": item.message_id or None,
+    }
+
+
 def phone_workflow(phone_number: str, item: conversation_pb2.Conversation) -> Json:
     """Return the JSON of a conversation as the SMS foundation names its parts."""
     return {

@@ -113,7 +113,7 @@ async def list_conversations(
         sa.select(*CONVERSATION_COLUMNS).where(*conditions).order_by(*_NEWEST_ACTIVITY).limit(limit + 1)
     )
     if after is not None:
-        statement = statement.where(_beyond(conversations.c.last_message_time, conversations.c.id, after))
+        statement = statement.where(beyond(conversations.c.last_message_time, conversations.c.id, after))
     rows = (await connection.execute(statement)).all()
     last = Position(rows[limit - 1].last_message_time, rows[limit - 1].id) if len(rows) > limit else None
     return [conversation_from_row(row) for row in rows[:limit]], last
@@ -133,7 +133,7 @@ async def list_conversation_messages(
         .limit(limit + 1)
     )
     if after is not None:
-        statement = statement.where(_beyond(messages.c.message_time, messages.c.id, after))
+        statement = statement.where(beyond(messages.c.message_time, messages.c.id, after))
     rows = (await connection.execute(statement)).all()
     if not rows:
         await get_conversation(connection, conversation_id)
@@ -146,9 +146,10 @@ def conversation_not_found(conversation_id: str) -> NotFoundError:
     return NotFoundError(f"there is no conversation {conversation_id}", reason="CONVERSATION_NOT_FOUND")
 
 
-def _beyond(
+def beyond(
     time: sa.ColumnElement[Any], row_id: sa.ColumnElement[str], after: Position
 ) -> sa.ColumnElement[bool]:
+    """Return the condition of rows behind a position, where both time and id fall."""
     return sa.tuple_(time, row_id) < sa.tuple_(
         sa.literal(after.time, time.type), sa.literal(after.id, row_id.type)
     )

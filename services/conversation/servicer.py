@@ -8,6 +8,7 @@ import grpc
 from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation import lookup, queries, updates
+from services.conversation.changes import list_changes
 from services.conversation.fields import read_participants
 from services.conversation.filters import read_family, read_filter
 from services.conversation.search import read_search, search_messages
@@ -75,6 +76,19 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             )
         token = write_token(filter_key, last) if last else ""
         return pb.ListConversationMessagesResponse(messages=page, next_page_token=token)
+
+    async def ListConversationChanges(
+        self, request: pb.ListConversationChangesRequest, _context: _Context
+    ) -> pb.ListConversationChangesResponse:
+        """Return one page of the changes of a conversation's language and tenant, newest first."""
+        conversation_id = parse_id("conversation_id", request.conversation_id)
+        filter_key = ["changes", conversation_id]
+        after = read_token(request.page_token, filter_key)
+        size = page_size(request.page_size)
+        async with self._database.read() as connection:
+            page, last = await list_changes(connection, conversation_id, after=after, limit=size)
+        token = write_token(filter_key, last) if last else ""
+        return pb.ListConversationChangesResponse(changes=page, next_page_token=token)
 
     async def MarkConversationRead(
         self, request: pb.MarkConversationReadRequest, _context: _Context

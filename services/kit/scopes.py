@@ -44,6 +44,7 @@ SCOPE_OF_METHOD: Final = {
     f"{_CONVERSATION}LookupConversation": READ,
     f"{_CONVERSATION}ListConversations": READ,
     f"{_CONVERSATION}ListConversationMessages": READ,
+    f"{_CONVERSATION}ListConversationChanges": READ,
     f"{_CONVERSATION}SearchMessages": READ,
     f"{_CONVERSATION}MarkConversationRead": SEND,
     f"{_CONVERSATION}ArchiveConversation": SEND,

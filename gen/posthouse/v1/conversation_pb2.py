@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fposthouse/v1/conversation.proto\x12\x0cposthouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x04\n\x0c\x43onversation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\x0e\x63hannel_family\x18\x02 \x01(\x0e\x32\x1b.posthouse.v1.ChannelFamily\x12\x14\n\x0cparticipants\x18\x03 \x03(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_message_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0flast_message_id\x18\x06 \x01(\t\x12\x15\n\rmessage_count\x18\x07 \x01(\x03\x12\x14\n\x0cunread_count\x18\x08 \x01(\x03\x12\x30\n\x0c\x61rchive_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rworkflow_type\x18\n \x01(\t\x12\x13\n\x0bworkflow_id\x18\x0b \x01(\t\x12\x11\n\ttenant_id\x18\x0c \x01(\t\x12\x10\n\x08language\x18\r \x01(\t\x12:\n\x08metadata\x18\x0e \x03(\x0b\x32(.posthouse.v1.Conversation.MetadataEntry\x12\x1b\n\x13language_confidence\x18\x0f \x01(\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*{\n\rChannelFamily\x12\x1e\n\x1a\x43HANNEL_FAMILY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANNEL_FAMILY_SMS\x10\x01\x12\x18\n\x14\x43HANNEL_FAMILY_EMAIL\x10\x02\x12\x18\n\x14\x43HANNEL_FAMILY_VOICE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fposthouse/v1/conversation.proto\x12\x0cposthouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x04\n\x0c\x43onversation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\x0e\x63hannel_family\x18\x02 \x01(\x0e\x32\x1b.posthouse.v1.ChannelFamily\x12\x14\n\x0cparticipants\x18\x03 \x03(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_message_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0flast_message_id\x18\x06 \x01(\t\x12\x15\n\rmessage_count\x18\x07 \x01(\x03\x12\x14\n\x0cunread_count\x18\x08 \x01(\x03\x12\x30\n\x0c\x61rchive_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rworkflow_type\x18\n \x01(\t\x12\x13\n\x0bworkflow_id\x18\x0b \x01(\t\x12\x11\n\ttenant_id\x18\x0c \x01(\t\x12\x10\n\x08language\x18\r \x01(\t\x12:\n\x08metadata\x18\x0e \x03(\x0b\x32(.posthouse.v1.Conversation.MetadataEntry\x12\x1b\n\x13language_confidence\x18\x0f \x01(\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\x12\x43onversationChange\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\told_value\x18\x05 \x01(\t\x12\x11\n\tnew_value\x18\x06 \x01(\t\x12\x12\n\nconfidence\x18\x07 \x01(\x01\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nmessage_id\x18\t \x01(\t*{\n\rChannelFamily\x12\x1e\n\x1a\x43HANNEL_FAMILY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANNEL_FAMILY_SMS\x10\x01\x12\x18\n\x14\x43HANNEL_FAMILY_EMAIL\x10\x02\x12\x18\n\x14\x43HANNEL_FAMILY_VOICE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONVERSATION_METADATAENTRY']._loaded_options = None
   _globals['_CONVERSATION_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CHANNELFAMILY']._serialized_start=629
-  _globals['_CHANNELFAMILY']._serialized_end=752
+  _globals['_CHANNELFAMILY']._serialized_start=846
+  _globals['_CHANNELFAMILY']._serialized_end=969
   _globals['_CONVERSATION']._serialized_start=83
   _globals['_CONVERSATION']._serialized_end=627
   _globals['_CONVERSATION_METADATAENTRY']._serialized_start=580
   _globals['_CONVERSATION_METADATAENTRY']._serialized_end=627
+  _globals['_CONVERSATIONCHANGE']._serialized_start=630
+  _globals['_CONVERSATIONCHANGE']._serialized_end=844
 # @@protoc_insertion_point(module_scope)

@@ -61,3 +61,25 @@ class Conversation(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     language_confidence: float
     def __init__(self, id: _Optional[str] = ..., channel_family: _Optional[_Union[ChannelFamily, str]] = ..., participants: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_id: _Optional[str] = ..., message_count: _Optional[int] = ..., unread_count: _Optional[int] = ..., archive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workflow_type: _Optional[str] = ..., workflow_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., language: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., language_confidence: _Optional[float] = ...) -> None: ...
+
+class ConversationChange(_message.Message):
+    __slots__ = ("id", "conversation_id", "type", "create_time", "old_value", "new_value", "confidence", "source", "message_id")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OLD_VALUE_FIELD_NUMBER: _ClassVar[int]
+    NEW_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    conversation_id: str
+    type: str
+    create_time: _timestamp_pb2.Timestamp
+    old_value: str
+    new_value: str
+    confidence: float
+    source: str
+    message_id: str
+    def __init__(self, id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., type: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., old_value: _Optional[str] = ..., new_value: _Optional[str] = ..., confidence: _Optional[float] = ..., source: _Optional[str] = ..., message_id: _Optional[str] = ...) -> None: ...

@@ -95,6 +95,24 @@ class ListConversationMessagesResponse(_message.Message):
     next_page_token: str
     def __init__(self, messages: _Optional[_Iterable[_Union[_message_pb2.Message, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class ListConversationChangesRequest(_message.Message):
+    __slots__ = ("conversation_id", "page_size", "page_token")
+    CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    conversation_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, conversation_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListConversationChangesResponse(_message.Message):
+    __slots__ = ("changes", "next_page_token")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[_conversation_pb2.ConversationChange]
+    next_page_token: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[_conversation_pb2.ConversationChange, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class SearchMessagesRequest(_message.Message):
     __slots__ = ("query", "page_size", "page_token", "conversation_id", "participant", "tenant_id")
     QUERY_FIELD_NUMBER: _ClassVar[int]

@@ -55,6 +55,11 @@ class ConversationServiceStub:
                 request_serializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationMessagesRequest.SerializeToString,
                 response_deserializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationMessagesResponse.FromString,
                 _registered_method=True)
+        self.ListConversationChanges = channel.unary_unary(
+                '/posthouse.v1.ConversationService/ListConversationChanges',
+                request_serializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationChangesRequest.SerializeToString,
+                response_deserializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationChangesResponse.FromString,
+                _registered_method=True)
         self.SearchMessages = channel.unary_unary(
                 '/posthouse.v1.ConversationService/SearchMessages',
                 request_serializer=posthouse_dot_v1_dot_conversation__service__pb2.SearchMessagesRequest.SerializeToString,
@@ -119,6 +124,13 @@ class ConversationServiceServicer:
 
     def ListConversationMessages(self, request, context):
         """Lists the messages of one conversation, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConversationChanges(self, request, context):
+        """Lists the changes of a conversation's language and tenant, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +207,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.ListConversationMessages,
                     request_deserializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationMessagesRequest.FromString,
                     response_serializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationMessagesResponse.SerializeToString,
+            ),
+            'ListConversationChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConversationChanges,
+                    request_deserializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationChangesRequest.FromString,
+                    response_serializer=posthouse_dot_v1_dot_conversation__service__pb2.ListConversationChangesResponse.SerializeToString,
             ),
             'SearchMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchMessages,
@@ -341,6 +358,33 @@ class ConversationService:
             '/posthouse.v1.ConversationService/ListConversationMessages',
             posthouse_dot_v1_dot_conversation__service__pb2.ListConversationMessagesRequest.SerializeToString,
             posthouse_dot_v1_dot_conversation__service__pb2.ListConversationMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConversationChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/posthouse.v1.ConversationService/ListConversationChanges',
+            posthouse_dot_v1_dot_conversation__service__pb2.ListConversationChangesRequest.SerializeToString,
+            posthouse_dot_v1_dot_conversation__service__pb2.ListConversationChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

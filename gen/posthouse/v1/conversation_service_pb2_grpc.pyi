@@ -41,6 +41,8 @@ class ConversationServiceStub:
     """Lists conversations, newest activity first."""
     ListConversationMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationMessagesRequest, _conversation_service_pb2.ListConversationMessagesResponse]
     """Lists the messages of one conversation, newest first."""
+    ListConversationChanges: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationChangesRequest, _conversation_service_pb2.ListConversationChangesResponse]
+    """Lists the changes of a conversation's language and tenant, newest first."""
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]
     """Searches the subjects, bodies, addresses and tenants of messages."""
     MarkConversationRead: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkConversationReadRequest, _conversation_service_pb2.MarkConversationReadResponse]
@@ -69,6 +71,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Lists conversations, newest activity first."""
     ListConversationMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationMessagesRequest, _conversation_service_pb2.ListConversationMessagesResponse]  # type: ignore[assignment]
     """Lists the messages of one conversation, newest first."""
+    ListConversationChanges: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationChangesRequest, _conversation_service_pb2.ListConversationChangesResponse]  # type: ignore[assignment]
+    """Lists the changes of a conversation's language and tenant, newest first."""
     SearchMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
     """Searches the subjects, bodies, addresses and tenants of messages."""
     MarkConversationRead: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkConversationReadRequest, _conversation_service_pb2.MarkConversationReadResponse]  # type: ignore[assignment]
@@ -118,6 +122,14 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ListConversationMessagesResponse, _abc.Awaitable[_conversation_service_pb2.ListConversationMessagesResponse]]:
         """Lists the messages of one conversation, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListConversationChanges(
+        self,
+        request: _conversation_service_pb2.ListConversationChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.ListConversationChangesResponse, _abc.Awaitable[_conversation_service_pb2.ListConversationChangesResponse]]:
+        """Lists the changes of a conversation's language and tenant, newest first."""
 
     @_abc_1.abstractmethod
     def SearchMessages(

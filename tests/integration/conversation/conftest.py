@@ -21,7 +21,13 @@ from services.kit.ids import new_id
 from services.kit.server import RpcServer
 from services.kit.status import RemoteError, from_rpc_error
 from services.ledger.database import Database
-from services.ledger.tables import conversations, dispatch_attempts, message_events, messages
+from services.ledger.tables import (
+    conversation_events,
+    conversations,
+    dispatch_attempts,
+    message_events,
+    messages,
+)
 from services.ledger.threading import conversation_id, conversation_key
 
 OURS = "+15551234567"
@@ -90,6 +96,16 @@ class Seed:
     async def event(self, message: str, sequence: int, type_: str, **columns: Any) -> None:
         row = {"message_id": message, "sequence": sequence, "type": type_, "create_time": self.next_time()}
         await self._insert(message_events, {**row, **columns})
+
+    async def change(self, conversation: str, **columns: Any) -> None:
+        row = {
+            "id": new_id(),
+            "conversation_id": conversation,
+            "type": "language_changed",
+            "create_time": self.next_time(),
+            "source": "message",
+        }
+        await self._insert(conversation_events, {**row, **columns})
 
     async def attempt(self, message: str, number: int, outcome: str, **columns: Any) -> None:
         times = {"start_time": self.next_time(), "end_time": self.next_time()}

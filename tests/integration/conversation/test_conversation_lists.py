@@ -58,6 +58,7 @@ async def test_get_conversation(stub: Any, seed: Seed) -> None:
     [
         ("GetConversation", pb.GetConversationRequest),
         ("ListConversationMessages", pb.ListConversationMessagesRequest),
+        ("ListConversationChanges", pb.ListConversationChangesRequest),
         ("MarkConversationRead", pb.MarkConversationReadRequest),
         ("ArchiveConversation", pb.ArchiveConversationRequest),
         ("UnarchiveConversation", pb.UnarchiveConversationRequest),
@@ -323,3 +324,32 @@ async def _seed_many(database: Database) -> None:
             {"ours": OURS},
         )
         await connection.execute(sa.text("ANALYZE conversations"))
+
+
+async def test_changes_of_a_conversation_come_newest_first_page_by_page(stub: Any, seed: Seed) -> None:
+    thread = await seed.conversation()
+    other = await seed.conversation("+15550001111")
+    for number in range(3):
+        await seed.change(thread, old_value=str(number), new_value=str(number + 1), confidence=0.5)
+    await seed.change(other, type="tenant_linked", new_value="t1", source="monitor")
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await stub.ListConversationChanges(
+            pb.ListConversationChangesRequest(conversation_id=thread, page_size=2, page_token=token)
+        )
+        assert all(change.confidence == 0.5 for change in page.changes)
+        seen += [f"{change.old_value}>{change.new_value}" for change in page.changes]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == ["2>3", "1>2", "0>1"]
+    (linked,) = (
+        await stub.ListConversationChanges(pb.ListConversationChangesRequest(conversation_id=other))
+    ).changes
+    assert (linked.type, linked.old_value, linked.new_value, linked.source) == (
+        "tenant_linked", "", "t1", "monitor"
+    )  # fmt: skip
+    quiet = await seed.conversation("+15550002222")
+    nothing = await stub.ListConversationChanges(pb.ListConversationChangesRequest(conversation_id=quiet))
+    assert not nothing.changes

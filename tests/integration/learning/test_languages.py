@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from services.conversation.language import UNKNOWN, Guess
 from services.conversation.languages import note_guesses, read_texts
 from services.conversation.listening import Listener
@@ -64,6 +65,15 @@ async def test_message_and_conversation_say_how_sure_it_is(town: Town, book: Boo
         (None, 0.0),
         ("en", 0.95),
     ]
+    answer = await stub.ListConversationChanges(
+        conversation_pb.ListConversationChangesRequest(conversation_id=conversation)
+    )
+    assert [(change.old_value, change.new_value, change.source) for change in answer.changes] == [
+        ("es", "en", "message"),
+        ("", "es", "message"),
+    ]
+    texts = await book.rows("SELECT id::text FROM messages ORDER BY id")
+    assert answer.changes[0].message_id == texts[2][0]
 
 
 async def test_what_the_broker_has_lost_is_read_from_the_ledger(

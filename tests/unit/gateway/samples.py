@@ -46,6 +46,20 @@ def message() -> message_pb2.Message:
     )
 
 
+def conversation_change() -> conversation_pb2.ConversationChange:
+    return conversation_pb2.ConversationChange(
+        id="x1",
+        conversation_id="c1",
+        type="language_changed",
+        create_time=NOON,
+        old_value="es",
+        new_value="en",
+        confidence=0.95,
+        source="message",
+        message_id="m1",
+    )
+
+
 def bare_message() -> message_pb2.Message:
     return message_pb2.Message(
         id="m2",

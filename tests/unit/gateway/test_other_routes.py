@@ -92,6 +92,25 @@ async def test_conversation_messages(client: httpx2.AsyncClient, fakes: Fakes) -
     assert fakes.only("ListConversationMessages").request.page_size == 3
 
 
+async def test_conversation_changes(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    fakes.answers["ListConversationChanges"] = conversation_pb.ListConversationChangesResponse(
+        changes=[samples.conversation_change(), conversation_pb2.ConversationChange(
+            id="x2", conversation_id="c1", type="tenant_linked", create_time=samples.NOON, source="monitor"
+        )],
+        next_page_token="more",
+    )  # fmt: skip
+    response = await client.get(f"{CONVERSATIONS}/c1/changes?page_size=2")
+    found = answers.ConversationChanges.model_validate(response.json())
+    assert found.changes[0].model_dump(exclude={"created_at"}) == {
+        "id": "x1", "conversation_id": "c1", "type": "language_changed", "old_value": "es", "new_value": "en",
+        "confidence": 0.95, "source": "message", "message_id": "m1",
+    }  # fmt: skip
+    assert (found.changes[1].new_value, found.changes[1].confidence, found.next_page_token) == (
+        None, None, "more"
+    )  # fmt: skip
+    assert fakes.only("ListConversationChanges").request.page_size == 2
+
+
 async def test_search(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     fakes.answers["SearchMessages"] = conversation_pb.SearchMessagesResponse(
         hits=[conversation_pb.SearchHit(message=samples.message(), highlight="«b»")]

@@ -112,3 +112,45 @@ def mail(**more: str | bytes) -> dict[str, str | bytes]:
         "spam_score": "0.1",
         "charsets": '{"to":"UTF-8","html":"UTF-8","subject":"UTF-8","from":"UTF-8","text":"UTF-8"}',
     } | more
+
+
+# A message as raw mode hands it over.
+RAW = b"""\
+From: =?iso-8859-1?q?Andr=E9?= <andre@example.com>
+To: desk@posthouse.example
+Subject: =?utf-8?q?=C3=9Cber?= =?utf-8?q?_Miete?=
+Message-ID: <raw-1@mail.example.com>
+In-Reply-To: <parent@posthouse.example>
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=outer
+
+--outer
+Content-Type: multipart/alternative; boundary=inner
+
+--inner
+Content-Type: text/plain; charset=windows-1252
+Content-Transfer-Encoding: quoted-printable
+
+5 =80 =93gr=FC=DFe=94
+
+--inner
+Content-Type: text/html; charset=iso-8859-1
+Content-Transfer-Encoding: base64
+
+PHA+ZPxubjwvcD4NCg==
+
+--inner--
+--outer
+Content-Type: application/pdf; name="a.pdf"
+Content-Disposition: attachment; filename*=utf-8''M%C3%BCll.pdf
+Content-Transfer-Encoding: base64
+
+AAEC
+--outer
+Content-Type: message/rfc822
+
+Subject: forwarded
+
+inner text
+--outer--
+"""
