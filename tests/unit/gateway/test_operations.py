@@ -110,7 +110,7 @@ async def test_document(client: httpx2.AsyncClient) -> None:
         for method, operation in item.items()
     }
     assert ("post", send.PATH) in operations
-    assert len(operations) == 49
+    assert len(operations) == 50
     for operation in operations.values():
         assert "422" not in operation["responses"]
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
