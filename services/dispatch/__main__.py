@@ -7,6 +7,7 @@ import time
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
 from services.dispatch.admission import Gate
 from services.dispatch.breakers import Breakers
+from services.dispatch.company import Company
 from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.intervening import Intervener
@@ -88,6 +89,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         ),
         Refuser(database, relay, republish_after=settings.outbox_republish_after),
         gate,
+        Company(database, present=lambda: ownership.company, clear=lambda: gate.clear),
         concurrency=settings.dispatch_concurrency,
         lease=settings.dispatch_lease,
         republish_after=settings.outbox_republish_after,

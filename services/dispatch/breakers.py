@@ -157,6 +157,9 @@ class Breakers:
         while True:
             provider, channel = await self._asked.get()
             breaker = self.of(provider, channel)
+            if not breaker.asking:
+                # Another dispatcher has had its round meanwhile: a new cool-down has begun.
+                continue
             try:
                 granted = await self._may_probe(bus, provider, channel)
             except nats.js.errors.BadRequestError:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,21 +87,26 @@ class Lanes:
                 with contextlib.suppress(*BUS_ERRORS):
                     await queue.popleft().message.nak()
 
-    async def take(self) -> list[Work]:
-        """Wait for work and return envelopes of one lane, up to a batch of messages."""
+    async def take(self, *, mixed: Callable[[], bool] = lambda: True) -> list[Work]:
+        """Wait for work and return envelopes of one lane, up to a batch of messages.
+
+        They are of one channel where `mixed` says no by then.
+        """
         while True:
             self._turn = (self._turn + 1) % len(_TURNS)
             for lane in _TURNS[self._turn]:
                 if self._waiting[lane]:
-                    return self._take_from(lane)
+                    return self._take_from(lane, mixed=mixed())
             self._filled.clear()
             await self._filled.wait()
 
-    def _take_from(self, lane: str) -> list[Work]:
+    def _take_from(self, lane: str, *, mixed: bool) -> list[Work]:
         queue = self._waiting[lane]
         taken = [queue.popleft()]
         size = len(taken[0].envelope.message_ids)
         while queue and size + len(queue[0].envelope.message_ids) <= self._batch_size:
+            if not mixed and queue[0].message.subject != taken[0].message.subject:
+                break
             taken.append(queue.popleft())
             size += len(taken[-1].envelope.message_ids)
         self._sizes[lane] -= size

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from services.ledger.claims import ClaimedMessage
 
@@ -10,21 +11,36 @@ from services.ledger.claims import ClaimedMessage
 class Part:
     """Messages of one batch that leave together: all that its conversations have in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: Sequence["Part"] = ()) -> None:
         self.messages: list[ClaimedMessage] = []
-        # What has to leave before it.
+        # What has to leave before it: here, or messages that may be another dispatcher's.
         self.before: set[Part] = set()
+        self.elsewhere: set[str] = set()
         self.left = asyncio.Event()
+        # Parts that leave with it.
+        self.members = members
+        self.since = time.monotonic()
 
     @property
     def must_wait(self) -> bool:
         """Tell whether something that was claimed earlier has to leave first."""
-        return any(not part.left.is_set() for part in self.before)
+        return bool(self.elsewhere) or any(not part.left.is_set() for part in self.before)
 
     async def wait(self) -> None:
-        """Return when it may leave."""
+        """Return when what was claimed earlier here has left."""
         for part in tuple(self.before):
             await part.left.wait()
+
+
+def join(parts: Sequence[Part]) -> Part:
+    """Return parts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = Part(parts)
+    joined.messages = sorted(
+        (message for part in parts for message in part.messages), key=lambda message: message.id
+    )
+    return joined
 
 
 class Order:
@@ -38,13 +54,16 @@ class Order:
         self._last: dict[str, Part] = {}
 
     @contextlib.contextmanager
-    def enter(self, messages: Sequence[ClaimedMessage]) -> Iterator[list[Part]]:
-        """Yield a batch in one part or two: what may leave at once, then what waits for earlier batches.
+    def enter(
+        self, messages: Sequence[ClaimedMessage], elsewhere: Mapping[str, set[str]] | None = None
+    ) -> Iterator[list[Part]]:
+        """Yield a batch in parts: what may leave at once, then what waits for earlier messages.
 
         Batches must enter in the order of their claims. A part that is not told to have left before, has at
-        the end.
+        the end. `elsewhere` has the messages that must leave before, by conversation, wherever they are: then
+        each of these conversations is a part, and waits for them alone.
         """
-        parts = self._divide(messages)
+        parts = self._divide(messages) if elsewhere is None else self._single_out(messages, elsewhere)
         try:
             yield parts
         finally:
@@ -53,6 +72,8 @@ class Order:
 
     def leave(self, part: Part) -> None:
         """Let those go that wait for a part."""
+        for member in part.members:
+            self.leave(member)
         if part.left.is_set():
             return
         part.left.set()
@@ -75,3 +96,19 @@ class Order:
                 last[conversation] = part = held
             part.messages.append(message)
         return [part for part in (free, held) if part.messages]
+
+    def _single_out(
+        self, messages: Sequence[ClaimedMessage], elsewhere: Mapping[str, set[str]]
+    ) -> list[Part]:
+        free = Part()
+        held: dict[str, Part] = {}
+        for message in messages:
+            conversation = message.conversation_id
+            part = free
+            if conversation in elsewhere:
+                part = held.get(conversation) or held.setdefault(conversation, Part())
+                part.elsewhere = elsewhere[conversation]
+            # Batches that find us alone again wait for it.
+            self._last[conversation] = part
+            part.messages.append(message)
+        return [part for part in (free, *held.values()) if part.messages]

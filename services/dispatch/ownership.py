@@ -18,6 +18,13 @@ from services.ledger.outbox import OWNER_LOCK
 _log = get_logger(__name__)
 
 _CHECK_INTERVAL = 1.0
+_SETTLING_IN = 1.5
+
+_COMPANY = """
+SELECT count(*) > 1 FROM pg_locks
+WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2 AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 class Ownership:
@@ -28,6 +35,8 @@ class Ownership:
         self._connection: HotConnection | None = None
         self._held = asyncio.Event()
         self.key = 0
+        # Whether other dispatchers live; none can begin to work before all know of it.
+        self.company = False
 
     def holds(self, key: int) -> bool:
         """Tell whether work claimed under this key is still ours to send."""
@@ -62,11 +71,20 @@ class Ownership:
         if row is None or not row[0]:
             return
         self.key = key
+        await self._look_around(self._connection)
+        if self.company:
+            # Until the others have looked around, too.
+            await asyncio.sleep(_SETTLING_IN)
         self._held.set()
         while True:
             await asyncio.sleep(_CHECK_INTERVAL)
             async with asyncio.timeout(5):
-                await self._connection.execute("SELECT 1")
+                await self._look_around(self._connection)
+
+    async def _look_around(self, connection: HotConnection) -> None:
+        cursor = await connection.execute(_COMPANY, (OWNER_LOCK,))
+        row = await cursor.fetchone()
+        self.company = row is not None and row[0]
 
     async def _disconnect(self) -> None:
         if self._connection is not None:

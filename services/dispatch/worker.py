@@ -1,14 +1,16 @@
 """The dispatcher: claim, send, settle. PostgreSQL owns the work; the broker only says that there is some."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from services.dispatch.admission import Admission, Gate
+from services.dispatch.company import Company
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import RETRY_LANES, Lanes, Work
 from services.dispatch.leases import Leases
-from services.dispatch.order import Order, Part
+from services.dispatch.order import Order, Part, join
 from services.dispatch.ownership import Ownership
 from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
@@ -30,11 +32,14 @@ from services.ledger.relay import Relay
 from services.ledger.tries import load_tries
 
 _log = get_logger(__name__)
+_T = TypeVar("_T")
 
 # Seconds between attempts to settle what was sent while the database is away.
 _SETTLE_RETRY = 0.5
-# Slots, as a multiple of those that may send, among which some wait for earlier messages to leave.
+# Slots, as a multiple of those that may send, among which some wait for earlier messages to leave: here, or
+# at other dispatchers, which may have died and left their work to one of our slots.
 _MOST_SLOTS = 2
+_MOST_SLOTS_IN_COMPANY = 4
 
 
 class Dispatcher:
@@ -51,6 +56,7 @@ class Dispatcher:
         inquirer: Inquirer,
         refuser: Refuser,
         gate: Gate,
+        company: Company,
         *,
         concurrency: int,
         lease: float,
@@ -67,6 +73,7 @@ class Dispatcher:
         self._inquirer = inquirer
         self._refuser = refuser
         self._gate = gate
+        self._company = company
         self._concurrency = concurrency
         self._lease = lease
         self._republish_after = republish_after
@@ -112,7 +119,7 @@ class Dispatcher:
                 del self._slots[slot]
                 return
             async with Turn(self._taking) as turn:
-                work = await self._lanes.take()
+                work = await self._lanes.take(mixed=lambda: self._gate.clear)
                 self._slots[slot] = True
                 try:
                     await self._work(work, turn)
@@ -210,7 +217,10 @@ class Dispatcher:
                 republish_after=self._republish_after,
                 limit=limit,
             )
-        with self._order.enter(claimed) as parts:
+        before: Mapping[str, set[str]] | None = None
+        if self._company.present:
+            before = await self._until_done(lambda: self._company.before(claimed))
+        with self._order.enter(claimed, before) as parts:
             turn.end()
             if admission is not None:
                 admission.claimed = len(claimed)
@@ -285,11 +295,11 @@ class Dispatcher:
 
         await self._until_done(look_back)
         self._faults.reach("dispatch.before_send")
-        for part in parts:
+        waiting = list(parts)
+        while waiting:
+            part, waited = await self._next(waiting)
             left = len(part.messages)
-            if await self._await_turn(part) and not self._gate.still_allows(
-                part.messages[0].channel, admission
-            ):
+            if waited and not self._gate.still_allows(part.messages[0].channel, admission):
                 # What has left before it failed: it would fail too, at the cost of an attempt.
                 open_count -= left
                 self._order.leave(part)
@@ -316,21 +326,24 @@ class Dispatcher:
             _log.warning("claim_abandoned", messages=open_count)
         return not open_count
 
-    async def _await_turn(self, part: Part) -> bool:
-        """Wait until earlier messages of the same conversations have left; another slot works meanwhile.
+    async def _next(self, parts: list[Part]) -> tuple[Part, bool]:
+        """Take out what may leave next, once what was accepted before it has left.
 
-        Returns whether there was anything to wait for.
+        Another slot works meanwhile. Returns whether there was anything to wait for.
         """
-        if not part.must_wait:
-            return False
+        if not parts[0].must_wait:
+            return parts.pop(0), False
         self._waiting += 1
-        if not self._closing and len(self._slots) < _MOST_SLOTS * self._concurrency:
+        most = _MOST_SLOTS_IN_COMPANY if parts[0].elsewhere else _MOST_SLOTS
+        if not self._closing and len(self._slots) < most * self._concurrency:
             self._add_slot()
         try:
-            await part.wait()
+            if parts[0].elsewhere:
+                return join(await self._company.next(parts)), True
+            await parts[0].wait()
         finally:
             self._waiting -= 1
-        return True
+        return parts.pop(0), True
 
     async def _settle(
         self,
@@ -344,14 +357,12 @@ class Dispatcher:
             lambda: self._settler.settle(messages, settlements, settled_outbox_ids=outbox_ids, owner=owner)
         )
 
-    async def _until_done(self, act: Callable[[], Awaitable[None]]) -> None:
+    async def _until_done(self, act: Callable[[], Awaitable[_T]]) -> _T:
         while True:
             try:
-                await act()
+                return await act()
             except UnavailableError:
                 await asyncio.sleep(_SETTLE_RETRY)
-            else:
-                return
 
     async def _ack(self, work: Sequence[Work]) -> None:
         for item in work:

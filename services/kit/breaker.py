@@ -116,6 +116,11 @@ class Breaker:
         self._open()
         self._opened_at -= min(age, self._policy.cool_down)
 
+    @property
+    def asking(self) -> bool:
+        """Tell whether it still waits for an answer: news of the provider make the question void."""
+        return self._asking
+
     def begin_probing(self) -> None:
         """Try the provider out, if it still counts as failing."""
         self._asking = False
@@ -132,7 +137,7 @@ class Breaker:
 
     def reset(self) -> None:
         """Close now: a person, or another dispatcher, knows that the provider works."""
-        self._elsewhere = False
+        self._asking = self._elsewhere = False
         self._outcomes.clear()
         self._consecutive = 0
         self._move(CLOSED)
@@ -164,7 +169,7 @@ class Breaker:
 
     def _open(self) -> None:
         self._opened_at = self._clock()
-        self._elsewhere = False
+        self._asking = self._elsewhere = False
         self._outcomes.clear()
         self._consecutive = 0
         self._move(OPEN)

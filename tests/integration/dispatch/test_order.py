@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.providers.base import Accepted, OutboundMessage, Outcome, Rejected, Retryable, UnbuildableError
+from tests.integration.ledger.rows import eventually
 
 from .house import House
 from .scripted import ScriptedProvider
@@ -64,6 +65,32 @@ class TestOrder:
         assert not running.dispatcher._order._last
         await house.until_outbox_is_empty()
 
+    @pytest.mark.parametrize("rates", ["", "scripted=100000"])
+    async def test_two_dispatchers_keep_it_together(self, house: House, provider: Wobbly, rates: str) -> None:
+        options = {"dispatch_concurrency": 2, "dispatch_batch_size": 1, "provider_rates": rates}
+        both = [await house.dispatch(**options) for _ in range(2)]
+
+        async def know_each_other() -> bool:
+            return all(one.ownership.company for one in both)
+
+        await eventually(know_each_other)
+        provider.gate.clear()
+        ids: list[str] = []
+        owners = 0
+        # One hangs, and both have claimed those that follow.
+        while owners < 2:
+            ids += await house.send(f"{len(ids)}", recipient=_CONTACTS[0])
+            await house.until("sending", *ids)
+            owners = await house.book.value("SELECT count(DISTINCT owner) FROM outbox WHERE owner > 0")
+        (other,) = await house.send("other", recipient=_CONTACTS[1])
+        await house.until("sending", other)
+        await eventually(lambda: _under_way(provider, 2))
+        provider.gate.set()
+        ids += await house.send(*["in a row"] * 20, recipient=_CONTACTS[0])
+        await house.until("sent", *ids, other)
+        assert [message.id for message in provider.sent if message.recipient == _CONTACTS[0]] == ids
+        assert all(not one.dispatcher._order._last for one in both)
+
     async def test_a_conversation_that_hangs_leaves_slots_for_others(
         self, house: House, provider: Wobbly
     ) -> None:
@@ -84,6 +111,11 @@ class TestOrder:
         for number in range(4):
             await house.until("sent", *await house.send(f"{number}", recipient=_CONTACTS[2]))
         assert len(running.dispatcher._slots) <= 4
+
+
+async def _under_way(provider: Wobbly, count: int) -> bool:
+    assert provider.under_way <= count
+    return provider.under_way == count
 
 
 class TestFailing:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.dispatch.order import Order
+from services.dispatch.order import Order, join
 from services.dispatch.sending import in_order
 
 from .samples import claimed, route
@@ -38,6 +38,22 @@ async def test_what_is_free_leaves_first_and_the_rest_waits() -> None:
                 assert not waiting.done()
                 order.leave(held)
                 await asyncio.wait_for(waiting, 30)
+    assert not order._last
+
+
+async def test_in_company_each_conversation_waits_for_what_is_its_own() -> None:
+    order = Order()
+    with order.enter(_messages("abacb"), {"a": {"x1", "x2"}, "b": {"x3"}}) as parts:
+        assert _ids(parts) == [["m3"], ["m0", "m2"], ["m1", "m4"]]
+        assert [part.must_wait for part in parts] == [False, True, True]
+        assert [part.elsewhere for part in parts] == [set(), {"x1", "x2"}, {"x3"}]
+        joined = join(parts[1:])
+        assert _ids([joined]) == [["m0", "m1", "m2", "m4"]]
+        # Alone again, a batch waits for it here.
+        with order.enter(_messages("b", 5)) as (next_part,):
+            assert next_part.must_wait
+            order.leave(joined)
+            assert not next_part.must_wait
     assert not order._last
 
 
