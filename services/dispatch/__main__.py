@@ -34,6 +34,7 @@ from services.kit.provider_limits import parse_provider_limits, parse_sender_lim
 from services.kit.rate_limit_clients import Clients
 from services.kit.rate_limit_interceptor import RateLimitInterceptor
 from services.kit.rate_limits import RateLimiter
+from services.kit.reply_to import parse_reply_to
 from services.kit.server import RpcServer
 from services.kit.unknown_policy import parse_unknown_policy
 from services.ledger.api_keys import ApiKeyStore
@@ -75,7 +76,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         relay,
         lanes,
         ownership,
-        Postman(router, providers, policy, gate),
+        Postman(router, providers, policy, gate, reply_to=parse_reply_to(settings.reply_to)),
         settler,
         Inquirer(
             database,

@@ -11,6 +11,7 @@ from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, se
 from services.dispatch.routing import Router
 from services.kit import metrics
 from services.kit.logs import get_logger
+from services.kit.reply_to import reply_to_of
 from services.kit.tracing import span
 from services.ledger.claims import ClaimedMessage
 from services.ledger.mail_threads import MailThread
@@ -38,8 +39,16 @@ class Postman:
     """Sends messages over the routes of their channels."""
 
     def __init__(
-        self, router: Router, providers: Mapping[str, Provider], policy: RetryPolicy, gate: Gate
+        self,
+        router: Router,
+        providers: Mapping[str, Provider],
+        policy: RetryPolicy,
+        gate: Gate,
+        *,
+        reply_to: Mapping[str, str] | None = None,
     ) -> None:
+        # Where e-mail is answered to, by sender.
+        self._reply_to = reply_to
         self._router = router
         self._providers = providers
         self._policy = policy
@@ -93,7 +102,7 @@ class Postman:
                     return
                 chunk = [message for message, _ in batch]
                 outcomes = await _send(
-                    provider, [outbound(message, threads.get(message.id)) for message in chunk]
+                    provider, [outbound(one, threads.get(one.id), self._reply_to) for one in chunk]
                 )
                 self._tell(name, chunk, outcomes, admission)
                 yield (
@@ -185,8 +194,10 @@ def _is_late(message: ClaimedMessage, now: datetime) -> bool:
     return message.expire_time is not None and message.expire_time <= now
 
 
-def outbound(message: ClaimedMessage, thread: MailThread | None = None) -> OutboundMessage:
-    """Return a message as a provider gets it."""
+def outbound(
+    message: ClaimedMessage, thread: MailThread | None = None, reply_to: Mapping[str, str] | None = None
+) -> OutboundMessage:
+    """Return a message as a provider gets it. `reply_to` says where e-mail is answered to, by sender."""
     return OutboundMessage(
         id=message.id,
         attempt=message.attempt,
@@ -199,6 +210,7 @@ def outbound(message: ClaimedMessage, thread: MailThread | None = None) -> Outbo
         attachments=message.attachments or (),
         in_reply_to=thread.in_reply_to if thread else "",
         references=thread.references if thread else (),
+        reply_to=reply_to_of(message.sender, reply_to) if reply_to and message.channel == "email" else "",
         attempt_time=message.attempt_time,
     )
 

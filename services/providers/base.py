@@ -24,6 +24,8 @@ class OutboundMessage:
     # E-mail that answers one: its Message-ID, and those of the thread from the eldest on, in angle brackets.
     in_reply_to: str = ""
     references: Sequence[str] = ()
+    # E-mail: the address that answers are to go to; empty: to the sender.
+    reply_to: str = ""
     # When this attempt began; None when it is not known.
     attempt_time: datetime | None = None
 

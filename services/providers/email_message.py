@@ -83,11 +83,13 @@ class EmailParts:
     # Message-IDs of the thread; the last is ours: where a relay puts one of its own in place of it, a reply
     # names ours all the same.
     references: Sequence[str] = ()
+    # Empty: answers go to the sender.
+    reply_to: str = ""
 
     @property
     def needs_utf8(self) -> bool:
         """Tell whether an address has a local part that only SMTPUTF8 (RFC 6531) can carry."""
-        return not (self.sender + self.recipient).isascii()
+        return not (self.sender + self.recipient + self.reply_to).isascii()
 
 
 def email_parts(message: OutboundMessage) -> EmailParts:
@@ -118,6 +120,7 @@ def email_parts(message: OutboundMessage) -> EmailParts:
         files=[_file(attachment) for attachment in message.attachments if attachment.get("content")],
         in_reply_to=message.in_reply_to,
         references=[*message.references, own_id],
+        reply_to=ascii_address(message.reply_to) if message.reply_to else "",
     )
 
 
@@ -142,6 +145,8 @@ def build_email(parts: EmailParts, *, now: datetime) -> bytes:
     root = EmailMessage(policy=_UTF8_POLICY if parts.needs_utf8 else _ASCII_POLICY)
     root.set_raw("From", parts.sender)
     root.set_raw("To", parts.recipient)
+    if parts.reply_to:
+        root.set_raw("Reply-To", parts.reply_to)
     if parts.subject:
         root.set_raw("Subject", encoded_subject(parts.subject))
     root.set_raw("Date", format_datetime(now))

@@ -220,6 +220,8 @@ def mail_of(message: OutboundMessage, parts: EmailParts) -> dict[str, Any]:
         "content": content or [{"type": "text/plain", "value": _NO_TEXT}],
         "headers": {"Message-ID": parts.message_id, "References": " ".join(parts.references)},
     }
+    if parts.reply_to:
+        mail["reply_to"] = {"email": parts.reply_to}
     if parts.in_reply_to:
         mail["headers"]["In-Reply-To"] = parts.in_reply_to
     if parts.files:

@@ -1,11 +1,13 @@
 """The providers, and the register of tenants."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import world
+from services.kit.reply_to import parse_reply_to
+from services.kit.settings.fields import checked, world
 
 
 class CarrierSettings(BaseSettings):
@@ -101,6 +103,13 @@ class CarrierSettings(BaseSettings):
         default="https://api.sendgrid.com",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
         description="Address of SendGrid's API, for a region: https://api.eu.sendgrid.com.",
+    )
+    reply_to: Annotated[str, checked(parse_reply_to)] = Field(
+        default="",
+        description=(
+            "Where e-mail is answered to, by sender: `desk@example.com=desk@in.example.com *=in@example.com`;"
+            " unset: to its sender."
+        ),
     )
     smtp_url: SecretStr | None = Field(
         default=None,

@@ -13,7 +13,7 @@ _OURS, _CONTACT = "we@example.com", "ann@example.org"
 
 @pytest.mark.integration
 async def test_an_answer_names_what_it_answers(house: House, provider: ScriptedProvider) -> None:
-    await house.dispatch()
+    await house.dispatch(reply_to="*=mail@in.example.com")
     (first,) = await house.send("first", sender=_OURS, recipient=_CONTACT)
     await house.until("sent", first)
     await house.book.accept(
@@ -31,6 +31,7 @@ async def test_an_answer_names_what_it_answers(house: House, provider: ScriptedP
         ("", ()),
         ("<b@mail.example.org>", ("<a@example.com>", "<b@mail.example.org>")),
     ]
+    assert [message.reply_to for message in provider.sent] == ["mail@in.example.com"] * 2
 
 
 def test_what_is_no_message_id_makes_no_header() -> None:

@@ -10,9 +10,12 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from services.dispatch.sending import outbound
 from services.kit.ids import new_id
 from services.message.webhook_logging import MAX_FORGED_BYTES
 from services.providers.base import WebhookRequest
+from services.providers.email_message import email_parts
+from services.providers.sendgrid import mail_of
 from tests.integration.ledger.rows import CONTACT, OURS, Book, eventually, make_draft, settlement_for
 from tests.unit.providers.sendgrid_requests import TOKEN as PARSE_TOKEN
 from tests.unit.providers.sendgrid_requests import event, events, public_key, signed
@@ -193,6 +196,21 @@ async def test_an_email_joins_the_conversation_of_what_it_answers(stub: Any, boo
     assert await book.rows("SELECT message_count, inbound_count FROM conversations WHERE id = %s", home) == [
         (3, 2)
     ]
+
+
+async def test_an_answer_to_what_was_sent_joins_it_wherever_it_was_answered_to(stub: Any, book: Book) -> None:
+    message = await under_way(book, **EMAIL)
+    await answer(book, message, "sendgrid", "14c5d75ce93.dfd.64b469")
+    mail = mail_of(outbound(message), email_parts(outbound(message, reply_to={"*": "mail@in.example.com"})))
+    assert mail["reply_to"] == {"email": "mail@in.example.com"}
+    request = raw_email(
+        "From: Ann <ann@private.example>\r\nTo: mail@in.example.com\r\nMessage-ID: <1@mail.example>\r\n"
+        f"In-Reply-To: {mail['headers']['Message-ID']}\r\nSubject: Re: Hi\r\n\r\nYes",
+        "mail@in.example.com",
+    )
+    assert (await stub.IngestWebhook(passed_on("sendgrid", request))).applied_count == 1
+    # One conversation, that of the message.
+    assert await book.rows("SELECT message_count, inbound_count FROM conversations") == [(2, 1)]
 
 
 def raw_email(text: str, recipient: str) -> WebhookRequest:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.providers.base import OutboundMessage
 from services.providers.email_message import UnsendableError, ascii_address, build_email, email_parts
+from services.providers.sendgrid import mail_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = "0199aaaa-0000-7000-8000-000000000001"
@@ -36,6 +37,17 @@ def content(part: Any) -> bytes:
     data = part.get_payload(decode=True)
     assert isinstance(data, bytes)
     return data
+
+
+def test_answers_go_where_they_are_asked_to() -> None:
+    assert b"To: ann@example.com\r\nReply-To: mail@in.example.com\r\n" in built(
+        reply_to="mail@in.example.com"
+    )
+    assert mail_of(BASE, email_parts(replace(BASE, reply_to="mail@bücher.example")))["reply_to"] == {
+        "email": "mail@xn--bcher-kva.example"
+    }
+    assert b"Reply-To" not in built()
+    assert "reply_to" not in mail_of(BASE, email_parts(BASE))
 
 
 def test_a_short_text_is_exactly_this() -> None:
