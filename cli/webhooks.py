@@ -174,7 +174,11 @@ async def _opened(settings: Settings) -> "AsyncIterator[tuple[Database, Replayer
     from services.message.webhook_wiring import build_ingester  # noqa: PLC0415 - the same
 
     database = Database(
-        settings.database_url, pool_size=8, timeout=settings.database_timeout, name="webhooks"
+        settings.database_url,
+        pool_size=8,
+        timeout=settings.database_timeout,
+        name="webhooks",
+        keyring=settings.keyring,
     )
     # Nothing is published from here: the sweepers of the running processes do that.
     relay = Relay(

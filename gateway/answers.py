@@ -128,6 +128,8 @@ class Message(_Shape):
     transactional: bool
     language: Literal["en", "es", "pt"] | None
     language_confidence: float | None
+    # Why the content is missing, where it is encrypted and cannot be decrypted.
+    content_error: str | None
 
 
 class Messages(_Shape):

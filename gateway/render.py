@@ -91,6 +91,7 @@ def message(item: message_pb2.Message) -> Json:
         "transactional": item.transactional,
         "language": item.language or None,
         "language_confidence": item.language_confidence if item.language else None,
+        "content_error": item.content_error or None,
     }
 
 

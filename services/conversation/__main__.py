@@ -37,6 +37,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         timeout=settings.database_timeout,
         name="conversation",
         replica=settings.database_replica_url,
+        keyring=settings.keyring,
     )
     bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-conversation", settings.nats_replicas))
     feed = EventFeed(bus, database, ring=settings.watch_buffer, backlog=settings.watch_backlog)

@@ -31,14 +31,17 @@ LATE_SECONDS: Final = 90.0
 
 _ZERO: Final = "00000000-0000-0000-0000-000000000000"
 
+_PLAIN: Final = messages.c.sealed_by.is_(None)
 _COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     messages.c.id,
     messages.c.conversation_id,
     messages.c.sender,
     messages.c.recipient,
-    messages.c.subject,
-    sa.func.left(messages.c.body, MAX_CHARACTERS).label("body"),
-    sa.func.left(messages.c.html, MAX_CHARACTERS).label("html"),
+    messages.c.sealed_by,
+    # Of what is sealed only addresses and tenant can be found: the words of the rest would give it away.
+    sa.case((_PLAIN, messages.c.subject)).label("subject"),
+    sa.case((_PLAIN, sa.func.left(messages.c.body, MAX_CHARACTERS)), else_="").label("body"),
+    sa.case((_PLAIN, sa.func.left(messages.c.html, MAX_CHARACTERS))).label("html"),
 )
 
 _IN_ORDER = sa.text("SET LOCAL enable_bitmapscan = off")
@@ -178,7 +181,11 @@ async def _read(
     await connection.execute(_IN_ORDER)
     found = sa.select(*_COLUMNS).where(*conditions).order_by(messages.c.id).limit(limit).subquery()
     statement = (
-        sa.select(found, conversations.c.tenant_id, conversations.c.language)
+        sa.select(
+            found,
+            conversations.c.tenant_id,
+            sa.case((found.c.sealed_by.is_(None), conversations.c.language)).label("language"),
+        )
         .outerjoin_from(found, conversations, conversations.c.id == found.c.conversation_id)
         .order_by(found.c.id)
     )

@@ -11,11 +11,16 @@ from typing import NamedTuple
 
 from services.conversation.language import Guess
 from services.kit.ids import new_id
+from services.kit.keyring import ContentError
+from services.kit.logs import get_logger
 from services.ledger.arrays import plain_array, text_array
 from services.ledger.database import HotConnection
+from services.ledger.sealing import Content, open_content
+
+_log = get_logger(__name__)
 
 _READ = """
-SELECT id::text, left(CASE WHEN body <> '' THEN body ELSE coalesce(subject, '') END, 1000)
+SELECT id::text, sealed_by, subject, CASE WHEN sealed_by IS NULL THEN left(body, 1000) ELSE body END
 FROM messages
 WHERE id = ANY(%s::uuid[]) AND direction = 'inbound' AND language_confidence IS NULL
 """
@@ -124,9 +129,22 @@ class Unread:
 
 
 async def read_texts(connection: HotConnection, message_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Return id and text of those messages that are inbound and whose language nobody has looked at."""
+    """Return id and text of those messages that are inbound and whose language nobody has looked at.
+
+    Those that cannot be opened are left out, for whoever can.
+    """
     cursor = await connection.execute(_READ, (plain_array(message_ids),))
-    return [(row[0], row[1]) for row in await cursor.fetchall()]
+    texts: list[tuple[str, str]] = []
+    for message_id, sealed_by, subject, body in await cursor.fetchall():
+        content = Content(subject, body)
+        if sealed_by is not None:
+            try:
+                content = open_content(connection.keyring, message_id, sealed_by, subject, body, None)
+            except ContentError as error:
+                _log.error("language_not_read", message_id=message_id, reason=error.reason)
+                continue
+        texts.append((message_id, (content.body or content.subject or "")[:1000]))
+    return texts
 
 
 async def read_left(connection: HotConnection, after: str, limit: int) -> Unread:

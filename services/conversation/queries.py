@@ -12,6 +12,7 @@ from services.conversation.search import having_text
 from services.kit.enum_names import FAMILY
 from services.kit.errors import NotFoundError
 from services.kit.page_tokens import Position
+from services.ledger.database import keyring_of
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, messages
 
@@ -138,7 +139,8 @@ async def list_conversation_messages(
     if not rows:
         await get_conversation(connection, conversation_id)
     last = Position(rows[limit - 1].message_time, rows[limit - 1].id) if len(rows) > limit else None
-    return [message_from_row(row) for row in rows[:limit]], last
+    keyring = keyring_of(connection)
+    return [message_from_row(row, keyring) for row in rows[:limit]], last
 
 
 def conversation_not_found(conversation_id: str) -> NotFoundError:

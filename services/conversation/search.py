@@ -17,6 +17,7 @@ from services.conversation.search_text import CONFIGURATIONS, Searchable
 from services.conversation.words import stem_input
 from services.kit.fields import read_label
 from services.kit.ids import first_id_at, parse_id, time_of_id
+from services.ledger.database import keyring_of
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, message_search, messages
 
@@ -196,15 +197,23 @@ async def _hits(connection: AsyncConnection, query: CompiledQuery, ids: Sequence
     )
     rows = (await connection.execute(statement)).all()
     places = await _places(connection, query, ids)
+    found = [(message_from_row(row, keyring_of(connection)), row.tenant_id) for row in rows]
     return [
         pb.SearchHit(
-            message=message_from_row(row),
+            message=message,
             highlight=excerpt(
-                Searchable(row.sender, row.recipient, row.tenant_id, row.subject, row.body, row.html),
-                places.get(row.id, ()),
+                Searchable(
+                    message.sender,
+                    message.recipient,
+                    tenant_id,
+                    message.subject,
+                    message.body,
+                    message.html,
+                ),
+                places.get(message.id, ()),
             ),
         )
-        for row in rows
+        for message, tenant_id in found
     ]
 
 

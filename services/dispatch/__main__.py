@@ -58,6 +58,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         pool_size=settings.database_pool_size,
         timeout=settings.database_timeout,
         name="dispatch",
+        keyring=settings.keyring,
     )
     bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-dispatch", settings.nats_replicas))
     relay = Relay(database, bus, republish_after=settings.outbox_republish_after)

@@ -120,6 +120,8 @@ class Inquirer:
                     message
                     for message in messages
                     if message.channel == channel
+                    # Providers tell messages apart by what they say.
+                    and message.content_error is None
                     and _may_have(route.provider, message, tries.get(message.id, ()))
                 ]
                 results = await self._lookup(route.provider, asked) if asked else []

@@ -10,6 +10,7 @@ from services.dispatch.history import NOTHING, History, is_throttling
 from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, settlement_of, unsent
 from services.dispatch.routing import Router
 from services.kit import metrics
+from services.kit.keyring import ContentError, KeyMissingError
 from services.kit.logs import get_logger
 from services.kit.reply_to import reply_to_of
 from services.kit.tracing import span
@@ -33,6 +34,10 @@ _log = get_logger(__name__)
 # most that are added to it, one for each time that it was claimed.
 _HELD_BACK = (1.0, 5.0)
 _MOST_PATIENCE = 60
+
+# Seconds, at most, until a message is looked at again whose key is not configured: more each time.
+_KEY_WAIT = 10.0
+_LONGEST_KEY_WAIT = 600.0
 
 
 class Postman:
@@ -74,6 +79,9 @@ class Postman:
         unsendable: list[Settlement] = []
         senders = self._gate.senders
         for message in messages:
+            if message.content_error is not None:
+                unsendable.append(self._unreadable(message, message.content_error))
+                continue
             if not senders.unlimited and (wait := senders.hold(message.id, message.sender)):
                 metrics.MESSAGES_HELD_BACK.labels(message.channel, "sender").inc()
                 unsendable.append(held_back(message, wait, "the rate of its sender is used up"))
@@ -139,6 +147,14 @@ class Postman:
         patience = min(message.attempt, _MOST_PATIENCE) - 1
         delay = max(self._gate.wait(message.channel, names), self._draw.uniform(*_HELD_BACK) + patience)
         return held_back(message, delay, "no provider that is left for it takes any at the moment")
+
+    def _unreadable(self, message: ClaimedMessage, error: ContentError) -> Settlement:
+        """Return what becomes of a message whose content cannot be opened: a missing key may yet come."""
+        _log.error("content_not_opened", message_id=message.id, reason=error.reason, detail=str(error))
+        if not isinstance(error, KeyMissingError):
+            return unsent(message, "content_damaged", str(error), "content_damaged")
+        longest = min(_KEY_WAIT * message.attempt, _LONGEST_KEY_WAIT)
+        return held_back(message, self._draw.uniform(longest / 2, longest), str(error))
 
     def _tell(
         self,

@@ -6,6 +6,7 @@ from functools import cached_property
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from services.kit.keyring import Keyring, parse_keys
 from services.kit.routes import Routes, parse_routes
 from services.kit.settings.access import AccessSettings
 from services.kit.settings.carriers import CarrierSettings
@@ -58,6 +59,11 @@ class Settings(
     def dispatch_target(self) -> str:
         """Return host:port of DispatchService for clients."""
         return self.dispatch_address or f"127.0.0.1:{self.grpc_port + 2}"
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Return the keys of content at rest."""
+        return Keyring(parse_keys(self.encryption_keys.get_secret_value()), seals=self.encryption_seal)
 
     @property
     def followed(self) -> frozenset[str]:

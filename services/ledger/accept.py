@@ -9,6 +9,7 @@ from services.ledger.arrays import bytes_array, plain_array, text_array
 from services.ledger.database import HotConnection
 from services.ledger.drafts import Draft
 from services.ledger.outbox import EVENT_SUBJECT
+from services.ledger.sealing import sealed_messages
 from services.ledger.statements import HotStatement
 
 # Most messages of one envelope; what a full lane may hold up its neighbours by.
@@ -60,12 +61,12 @@ WITH input AS (
     id, conversation_id, channel, direction, state, sender, recipient, sender_original, recipient_original,
     subject, body, html, attachments, metadata, priority, segment_count, segment_encoding, transactional,
     caller, create_time, update_time, message_time, send_time, expire_time, next_attempt_time, provider,
-    provider_message_id
+    provider_message_id, sealed_by
   )
   SELECT id, conversation_id, channel, direction, state, sender, recipient, sender_original,
     recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
     segment_encoding, transactional, caller, now(), now(), coalesce(message_time, now()), send_time,
-    expire_time, send_time, provider, provider_message_id
+    expire_time, send_time, provider, provider_message_id, %(sealed_by)s::text
   FROM fresh
 ), threaded AS (
   INSERT INTO conversations AS c (
@@ -182,7 +183,10 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
         "event_subject": EVENT_SUBJECT,
         "republish_after": republish_after,
         "size": len(items),
+        "sealed_by": None,
     }
+    if connection.keyring.sealing_id is not None:
+        parameters.update(sealed_messages(connection.keyring, items))
     cursor = await _ACCEPT.execute(connection, parameters)
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate always has a row

@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from psycopg.rows import TupleRow
+
+from services.kit.keyring import ContentError
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.outbox import EVENT_SUBJECT
+from services.ledger.sealing import open_content
 from services.ledger.statements import HotStatement
 
 # An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
@@ -32,7 +36,7 @@ WITH free AS (
     )
   RETURNING m.id, w.outbox_id, m.conversation_id, m.channel, m.sender, m.recipient, m.subject, m.body,
     m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-    m.expire_time, m.priority, m.transactional
+    m.expire_time, m.priority, m.transactional, m.sealed_by
 ), logged AS (
   INSERT INTO message_events (message_id, sequence, type, create_time, attempt_number)
   SELECT id, event_count, 'sending', now(), attempt_count FROM claimed
@@ -44,7 +48,7 @@ WITH free AS (
 )
 SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject,
   c.body, c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
-  c.expire_time, c.priority, c.transactional, taken.abandoned
+  c.expire_time, c.priority, c.transactional, c.sealed_by, taken.abandoned
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 """
 
@@ -148,7 +152,7 @@ WITH free AS (
 )
 SELECT m.id::text, w.outbox_id::text, m.conversation_id::text, m.channel, m.sender, m.recipient, m.subject,
   m.body, m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-  m.expire_time, m.priority, m.transactional, w.publish_count
+  m.expire_time, m.priority, m.transactional, m.sealed_by, w.publish_count
 FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, publish_count FROM taken) w
 LEFT JOIN messages m ON m.id = w.message_id AND m.state = 'unknown'
 ORDER BY m.id
@@ -193,6 +197,30 @@ class ClaimedMessage(NamedTuple):
     expire_time: datetime | None
     priority: str
     transactional: bool
+    # Why its content cannot be opened, where it cannot; then it is not to be sent.
+    content_error: ContentError | None = None
+
+
+def _claimed(connection: HotConnection, row: TupleRow) -> ClaimedMessage:
+    message = ClaimedMessage._make(row[:17])
+    sealed_by = row[17]
+    if sealed_by is None:
+        return message
+    try:
+        content = open_content(
+            connection.keyring,
+            message.id,
+            sealed_by,
+            message.subject,
+            message.body,
+            message.html,
+            message.attachments,
+        )
+    except ContentError as error:
+        return message._replace(subject=None, body="", html=None, attachments=None, content_error=error)
+    return message._replace(
+        subject=content.subject, body=content.body, html=content.html, attachments=content.attachments
+    )
 
 
 async def claim(
@@ -224,8 +252,8 @@ async def claim(
         },
     )
     rows = await cursor.fetchall()
-    taken = {row[1]: row[17] for row in rows}
-    return [ClaimedMessage._make(row[:17]) for row in rows if row[0] is not None], taken
+    taken = {row[1]: row[18] for row in rows}
+    return [_claimed(connection, row) for row in rows if row[0] is not None], taken
 
 
 class Orphan(NamedTuple):
@@ -281,8 +309,8 @@ async def claim_inquiries(
         _INQUIRIES, {"outbox_ids": plain_array(outbox_ids), "owner": owner, "lease": lease}
     )
     rows = await cursor.fetchall()
-    taken = {row[1]: row[17] for row in rows}
-    return [ClaimedMessage._make(row[:17]) for row in rows if row[0] is not None], taken
+    taken = {row[1]: row[18] for row in rows}
+    return [_claimed(connection, row) for row in rows if row[0] is not None], taken
 
 
 async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float) -> None:

@@ -18,11 +18,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.kit import metrics
 from services.kit.errors import UnavailableError
+from services.kit.keyring import PLAIN, Keyring
 from services.kit.logs import get_logger
 
 _log = get_logger(__name__)
 
-HotConnection = psycopg.AsyncConnection[TupleRow]
+
+class HotConnection(psycopg.AsyncConnection[TupleRow]):
+    """A connection of psycopg that knows the keys of sealed content."""
+
+    keyring: Keyring = PLAIN
+
+
+def keyring_of(connection: AsyncConnection) -> Keyring:
+    """Return the keys of sealed content that a connection of SQLAlchemy knows."""
+    keyring: Keyring = connection.sync_engine.get_execution_options().get("keyring", PLAIN)
+    return keyring
+
 
 # Connections of the hot pool; more would only shrink the batches that share a transaction.
 HOT_POOL_SIZE = 6
@@ -58,11 +70,19 @@ def translate_errors() -> Iterator[None]:
 class Database:
     """The ledger's PostgreSQL. `start` never waits for the server; calls fail until it answers.
 
-    With a `replica`, reads go there, and to `dsn` while the replica does not answer.
+    With a `replica`, reads go there, and to `dsn` while the replica does not answer. Every connection has
+    the `keyring`: what is written is sealed with it, and what is read is opened, by whoever it may be.
     """
 
     def __init__(
-        self, dsn: str, *, pool_size: int, timeout: float, name: str, replica: str | None = None
+        self,
+        dsn: str,
+        *,
+        pool_size: int,
+        timeout: float,
+        name: str,
+        replica: str | None = None,
+        keyring: Keyring = PLAIN,
     ) -> None:
         milliseconds = int(timeout * 1000)
         options = {
@@ -84,14 +104,20 @@ class Database:
                 # Errors must not quote bodies and addresses.
                 hide_parameters=True,
                 connect_args=options,
+                execution_options={"keyring": keyring},
             )
 
         self._engine = engine(dsn)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._replica = None if replica is None else engine(replica)
         self._replica_away_until = 0.0
+        async def equip(connection: HotConnection) -> None:
+            connection.keyring = keyring
+
         self._hot = psycopg_pool.AsyncConnectionPool(
             dsn,
+            connection_class=HotConnection,
+            configure=equip,
             min_size=1,
             max_size=min(HOT_POOL_SIZE, pool_size),
             timeout=min(timeout, 5.0),
@@ -170,7 +196,7 @@ class Database:
     async def connect(self) -> HotConnection:
         """Return a connection outside the pools, for session state such as advisory locks."""
         with translate_errors():
-            return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **self._options)  # type: ignore[arg-type]
+            return await HotConnection.connect(self._dsn, autocommit=True, **self._options)  # type: ignore[arg-type]
 
     async def ping(self) -> bool:
         """Tell whether the server answers."""

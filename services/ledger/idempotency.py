@@ -8,16 +8,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit import enum_names
+from services.kit.keyring import Keyring
+from services.ledger.database import keyring_of
 from services.ledger.event_batches import make_timestamp
 from services.ledger.tables import idempotency_keys, messages
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """The answer first given under a key, and the hash of the request that got it."""
+    """The answer first given under a key, and the hash of the request that got it, as it is stored."""
 
     request_hash: bytes
     message: pb.AcceptedMessage
+    keyring: Keyring
+
+    def answers(self, request_hash: bytes) -> bool:
+        """Tell whether the request of this hash is the one that got it; raises KeyMissingError."""
+        return self.keyring.is_digest(self.request_hash, request_hash)
 
 
 async def load_answers(
@@ -41,6 +48,7 @@ async def load_answers(
         .join(messages, messages.c.id == idempotency_keys.c.message_id)
         .where(idempotency_keys.c.caller == caller, idempotency_keys.c.request_id.in_(request_ids))
     )
+    keyring = keyring_of(connection)
     return {
         row.request_id: StoredAnswer(
             bytes(row.request_hash),
@@ -56,6 +64,7 @@ async def load_answers(
                 create_time=make_timestamp(row.create_time),
                 send_time=None if row.send_time is None else make_timestamp(row.send_time),
             ),
+            keyring,
         )
         for row in rows
     }

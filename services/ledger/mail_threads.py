@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from services.kit.keyring import ContentError
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
+from services.ledger.sealing import open_metadata
 
 # Messages of a conversation that are looked through for one of the contact's.
 _DEPTH: Final = 50
@@ -15,11 +17,11 @@ _MOST_REFERENCES: Final = 10
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]{1,250}>")
 
 _THREADS = """
-SELECT w.id::text, p.metadata ->> 'references', p.metadata ->> 'message_id_header', p.provider_message_id
+SELECT w.id::text, p.id::text, p.sealed_by, p.metadata, p.provider_message_id
 FROM unnest(%(id)s::uuid[], %(conversation_id)s::uuid[]) AS w(id, conversation_id)
 CROSS JOIN LATERAL (
-  SELECT metadata, provider_message_id FROM (
-    SELECT m.direction, m.metadata, m.provider_message_id FROM messages m
+  SELECT id, sealed_by, metadata, provider_message_id FROM (
+    SELECT m.id, m.direction, m.sealed_by, m.metadata, m.provider_message_id FROM messages m
     WHERE m.conversation_id = w.conversation_id ORDER BY m.message_time DESC, m.id DESC LIMIT %(depth)s
   ) newest WHERE direction = 'inbound' LIMIT 1
 ) p
@@ -43,9 +45,17 @@ async def load_threads(connection: HotConnection, conversations: Mapping[str, st
             "depth": _DEPTH,
         },
     )
-    threads = {
-        row[0]: thread_of(row[1] or "", [row[2] or "", row[3] or ""]) for row in await cursor.fetchall()
-    }
+    threads: dict[str, MailThread | None] = {}
+    for message_id, answered_id, sealed_by, metadata, provider_message_id in await cursor.fetchall():
+        labels = metadata or {}
+        if sealed_by is not None:
+            try:
+                labels = open_metadata(connection.keyring, answered_id, sealed_by, metadata)
+            except ContentError:
+                # It goes out all the same, by the provider's own name of what it answers.
+                labels = {}
+        names = [labels.get("message_id_header", ""), provider_message_id or ""]
+        threads[message_id] = thread_of(labels.get("references", ""), names)
     return {message_id: thread for message_id, thread in threads.items() if thread is not None}
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import dispatch_pb2, message_pb2
 from services.kit.errors import NotFoundError
+from services.ledger.database import keyring_of
 from services.ledger.row_mapping import (
     ATTEMPT_COLUMNS,
     EVENT_COLUMNS,
@@ -14,16 +15,27 @@ from services.ledger.row_mapping import (
     attempt_from_row,
     event_from_row,
     message_from_row,
+    open_row,
 )
 from services.ledger.states import SENDING
 from services.ledger.tables import dispatch_attempts, message_events, messages, provider_events
 
 
 async def get_message(connection: AsyncConnection, message_id: str) -> message_pb2.Message | None:
-    """Return one message, None when there is none of this id."""
+    """Return one message, None when there is none of this id.
+
+    Raises KeyMissingError or ContentDamagedError when its content cannot be opened.
+    """
     statement = sa.select(*MESSAGE_COLUMNS).where(messages.c.id == message_id)
     row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else message_from_row(row)
+    if row is None:
+        return None
+    keyring = keyring_of(connection)
+    message = message_from_row(row, keyring)
+    if message.content_error:
+        # Who asks for this one alone must not take it for an empty one.
+        open_row(row, keyring)
+    return message
 
 
 async def list_messages(
@@ -66,7 +78,8 @@ async def list_messages(
         )
     elif before is not None:
         statement = statement.where(messages.c.id < before)
-    return [message_from_row(row) for row in await connection.execute(statement)]
+    keyring = keyring_of(connection)
+    return [message_from_row(row, keyring) for row in await connection.execute(statement)]
 
 
 async def list_message_events(

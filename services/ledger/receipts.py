@@ -9,15 +9,16 @@ from services.ledger.arrays import bytes_array, plain_array, text_array
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import EVENT_SUBJECT
+from services.ledger.sealing import sealed_webhooks
 from services.ledger.statements import HotStatement
 
 _LOG = HotStatement("""
 INSERT INTO webhook_logs (
   id, provider, create_time, method, url, headers, body, remote_address, verdict, detail, message_ids,
-  applied_count, repeated_count, parked_count, refused_count, body_size
+  applied_count, repeated_count, parked_count, refused_count, body_size, sealed_by
 )
 SELECT id, provider, now(), method, url, headers, body, remote_address, verdict, detail, message_ids::uuid[],
-  applied_count, repeated_count, parked_count, refused_count, body_size
+  applied_count, repeated_count, parked_count, refused_count, body_size, %(sealed_by)s::text
 FROM unnest(
   %(id)s::uuid[], %(provider)s::text[], %(method)s::text[], %(url)s::text[], %(headers)s::jsonb[],
   %(body)s::bytea[], %(remote_address)s::text[], %(verdict)s::text[], %(detail)s::text[],
@@ -158,6 +159,7 @@ async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) ->
     await _LOG.execute(
         connection,
         {
+            "sealed_by": None,
             "id": plain_array([log.id for log in logs]),
             "provider": text_array([log.provider for log in logs]),
             "method": text_array([log.method for log in logs]),
@@ -175,6 +177,7 @@ async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) ->
             "parked_count": plain_array([log.parked_count for log in logs]),
             "refused_count": plain_array([log.refused_count for log in logs]),
             "body_size": plain_array([log.body_size for log in logs]),
+            **(sealed_webhooks(connection.keyring, logs) if connection.keyring.sealing_id else {}),
         },
     )
 

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from posthouse.v1 import dispatch_pb2, message_pb2
 from services.kit.enum_names import CHANNEL, DIRECTION, ENCODING, OUTCOME, PRIORITY, STATE
+from services.kit.keyring import ContentError, Keyring
+from services.ledger.sealing import Content, open_content
 from services.ledger.tables import dispatch_attempts, message_events, messages
 
 # Enum numbers are plain integers here, which the stubs' constructors do not take: hence `Any`.
@@ -45,6 +47,7 @@ MESSAGE_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     messages.c.transactional,
     messages.c.language,
     messages.c.language_confidence,
+    messages.c.sealed_by,
 )
 
 EVENT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
@@ -73,8 +76,12 @@ ATTEMPT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 )
 
 
-def message_from_row(row: sa.Row[Any]) -> message_pb2.Message:
-    """Return the message of a row that has MESSAGE_COLUMNS."""
+def message_from_row(row: sa.Row[Any], keyring: Keyring) -> message_pb2.Message:
+    """Return the message of a row that has MESSAGE_COLUMNS.
+
+    One whose content cannot be opened is there without it: `content_error` says why.
+    """
+    content, content_error = _content(row, keyring)
     fields: _Fields = {
         "id": row.id,
         "conversation_id": row.conversation_id,
@@ -85,11 +92,12 @@ def message_from_row(row: sa.Row[Any]) -> message_pb2.Message:
         "recipient": row.recipient,
         "sender_original": row.sender_original or row.sender,
         "recipient_original": row.recipient_original or row.recipient,
-        "subject": row.subject,
-        "body": row.body,
-        "html": row.html,
-        "attachments": [attachment_from_json(item) for item in row.attachments or ()],
-        "metadata": row.metadata,
+        "subject": content.subject,
+        "body": content.body,
+        "html": content.html,
+        "attachments": [attachment_from_json(item) for item in content.attachments or ()],
+        "metadata": content.metadata,
+        "content_error": content_error,
         "priority": PRIORITY.number(row.priority),
         "segment_count": row.segment_count,
         "segment_encoding": ENCODING.number(row.segment_encoding),
@@ -109,6 +117,22 @@ def message_from_row(row: sa.Row[Any]) -> message_pb2.Message:
         "language_confidence": row.language_confidence,
     }
     return message_pb2.Message(**fields)
+
+
+def open_row(row: sa.Row[Any], keyring: Keyring) -> Content:
+    """Return the content of a row that has MESSAGE_COLUMNS; raises KeyMissingError or ContentDamagedError."""
+    if row.sealed_by is None:
+        return Content(row.subject, row.body, row.html, row.attachments, row.metadata)
+    return open_content(
+        keyring, row.id, row.sealed_by, row.subject, row.body, row.html, row.attachments, row.metadata
+    )
+
+
+def _content(row: sa.Row[Any], keyring: Keyring) -> tuple[Content, str]:
+    try:
+        return open_row(row, keyring), ""
+    except ContentError as error:
+        return Content(), str(error)
 
 
 def attachment_from_json(item: Mapping[str, Any]) -> message_pb2.Attachment:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ledger.arrays import plain_array
+from services.ledger.database import keyring_of
 from services.ledger.receipts import WebhookLog
+from services.ledger.sealing import open_request
 from services.ledger.tables import messages, webhook_logs
 
 _SUMMARY = (
@@ -108,7 +109,10 @@ async def list_logs(
 
 
 async def get_log(connection: AsyncConnection, log_id: str) -> KeptRequest | None:
-    """Return an entry, or None when there is none of this id (any more)."""
+    """Return an entry, or None when there is none of this id (any more).
+
+    Raises KeyMissingError or ContentDamagedError when its request cannot be opened.
+    """
     logs = webhook_logs.c
     query = sa.select(
         logs.id,
@@ -120,15 +124,27 @@ async def get_log(connection: AsyncConnection, log_id: str) -> KeptRequest | Non
         logs.body,
         logs.remote_address,
         logs.verdict,
-        logs.body_size.is_(None),
+        logs.body_size.is_(None).label("whole"),
+        logs.sealed_by,
     ).where(logs.id == log_id)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
-    values: list[Any] = list(row)
-    values[6] = bytes(values[6])
-    values[7] = values[7] or ""
-    return KeptRequest(*values)
+    url, headers, body = row.url, row.headers, bytes(row.body)
+    if row.sealed_by is not None:
+        url, headers, body = open_request(keyring_of(connection), row.id, row.sealed_by, url, headers, body)
+    return KeptRequest(
+        id=row.id,
+        provider=row.provider,
+        create_time=row.create_time,
+        method=row.method,
+        url=url,
+        headers=headers,
+        body=body,
+        remote_address=row.remote_address or "",
+        verdict=row.verdict,
+        whole=row.whole,
+    )
 
 
 async def note_replay(connection: AsyncConnection, log: WebhookLog) -> None:

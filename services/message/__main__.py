@@ -50,6 +50,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         pool_size=settings.database_pool_size,
         timeout=settings.database_timeout,
         name="message",
+        keyring=settings.keyring,
     )
     bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-message", settings.nats_replicas))
     faults = FaultPoints(settings.fault_points)

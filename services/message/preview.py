@@ -96,7 +96,7 @@ class Previewer:
             refusals.append(no_route(channel))
         async with self._database.read() as connection:
             repeated = await _earlier(connection, caller, request)
-            if repeated is not None and repeated.request_hash != request_hash(request):
+            if repeated is not None and not repeated.answers(request_hash(request)):
                 refusals.append(key_reused(request.request_id))
             if sender and recipient and _fit(channel, sender, recipient):
                 response.conversation_id = conversation_id(

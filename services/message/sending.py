@@ -106,7 +106,7 @@ class Sender:
         for position, answer in await self._refuse_failing(refused, caller):
             answers[position] = answer
         for position, draft, first in repeats:
-            answers[position] = _replay(await first.answer, first.request_hash, draft)
+            answers[position] = _replay(await first.answer, draft, same=first.request_hash == draft.request_hash)
         return answers  # type: ignore[return-value]  # every position has been filled
 
     def _check(
@@ -220,7 +220,7 @@ class Sender:
             if time is not None:
                 answers.append(_accepted(item, time))
             elif (answer := earlier.get(item.draft.request_id)) is not None:
-                answers.append(_replay(answer.message, answer.request_hash, item.draft))
+                answers.append(_replay_stored(answer, item.draft))
             elif (refusal := committed.refused.get(item.id)) is not None:
                 if refusal.reason == "OPTED_OUT":
                     metrics.OPT_OUT_REFUSALS.labels(item.draft.channel, "intake").inc()
@@ -233,7 +233,7 @@ class Sender:
 def _refuse(draft: Draft, refusal: PosthouseError, earlier: Mapping[str, StoredAnswer]) -> Answer:
     """Return the refusal of a draft, unless it repeats one that has its answer already."""
     first = earlier.get(draft.request_id)
-    return refusal if first is None else _replay(first.message, first.request_hash, draft)
+    return refusal if first is None else _replay_stored(first, draft)
 
 
 def _may_repeat(item: Intake, refusal: PosthouseError | None) -> bool:
@@ -277,9 +277,16 @@ def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
     return accepted
 
 
-def _replay(answer: Answer, request_hash: bytes, draft: Draft) -> Answer:
+def _replay_stored(first: StoredAnswer, draft: Draft) -> Answer:
+    try:
+        return _replay(first.message, draft, same=first.answers(draft.request_hash or b""))
+    except PosthouseError as error:
+        return error
+
+
+def _replay(answer: Answer, draft: Draft, *, same: bool) -> Answer:
     """Return the first answer to a repeat of the same request, or the refusal of another payload."""
-    if request_hash != draft.request_hash:
+    if not same:
         return key_reused(draft.request_id)
     if isinstance(answer, PosthouseError):
         return answer

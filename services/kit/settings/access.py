@@ -1,16 +1,16 @@
-"""Who may call, and how connections are secured."""
+"""Who may call, and how connections and what is stored are secured."""
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import some_of
+from services.kit.settings.fields import checked_keys, some_of
 
 
 class AccessSettings(BaseSettings):
-    """Who may call, and how connections are secured."""
+    """Who may call, and how connections and what is stored are secured."""
 
     gateway_token: SecretStr | None = Field(
         default=None,
@@ -39,6 +39,16 @@ class AccessSettings(BaseSettings):
     open_endpoints: Annotated[str, some_of("health", "reflection", "docs", "metrics")] = Field(
         default="health reflection docs metrics",
         description="What needs no credential where others do: any of health, reflection, docs, metrics.",
+    )
+    encryption_keys: Annotated[SecretStr, AfterValidator(checked_keys)] = Field(
+        default=SecretStr(""),
+        description=(
+            "Keys of content at rest, `id:key id2:key2`: the first encrypts, all decrypt."
+            " `posthouse encryption new-key` makes one."
+        ),
+    )
+    encryption_seal: bool = Field(
+        default=True, description="Encrypt what is stored from now on, where there are keys."
     )
     tls_cert: Path | None = Field(
         default=None, description="Certificate chain of the gRPC servers in PEM; turns TLS on."

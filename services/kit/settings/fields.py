@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 
 from services.kit.bulk_limits import parse_bulk_limits
+from services.kit.keyring import parse_keys
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -28,6 +29,12 @@ def checked(parse: Callable[[str], object]) -> AfterValidator:
 def checked_bulk_limits(secret: SecretStr) -> SecretStr:
     """Return the text of bulk limits as it is; raises ValueError that says what is wrong with it."""
     parse_bulk_limits(secret.get_secret_value())
+    return secret
+
+
+def checked_keys(secret: SecretStr) -> SecretStr:
+    """Return the text of encryption keys as it is; raises ValueError that says what is wrong with it."""
+    parse_keys(secret.get_secret_value())
     return secret
 
 

@@ -42,6 +42,8 @@ webhook_logs = sa.Table(
     sa.Column("body_size", sa.Integer),
     # When it was last replayed by hand.
     time_column("replay_time", nullable=True),
+    # Id of the key that the request is sealed with, see ledger/sealing; null: it is stored as it is.
+    sa.Column("sealed_by", sa.Text),
     sa.Index("webhook_logs_create_time", "create_time", postgresql_using="brin"),
 )
 
