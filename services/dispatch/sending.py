@@ -75,23 +75,7 @@ class Postman:
         messages that have one, `threads` those that answer an e-mail. Without an admission every
         provider may be given any number.
         """
-        routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
-        unsendable: list[Settlement] = []
-        senders = self._gate.senders
-        for message in messages:
-            if message.content_error is not None:
-                unsendable.append(self._unreadable(message, message.content_error))
-                continue
-            if not senders.unlimited and (wait := senders.hold(message.id, message.sender)):
-                metrics.MESSAGES_HELD_BACK.labels(message.channel, "sender").inc()
-                unsendable.append(held_back(message, wait, "the rate of its sender is used up"))
-                continue
-            route = self._router.choose(message, histories.get(message.id, NOTHING), admission)
-            if route is None:
-                senders.give_back(message.sender)
-                unsendable.append(self._unroutable(message))
-            else:
-                routed.setdefault(route.provider, []).append((message, route))
+        routed, unsendable = self._route(messages, histories, admission)
         if unsendable:
             yield messages, unsendable
         for name, pairs in in_order(routed):
@@ -120,6 +104,32 @@ class Postman:
                         for (message, route), outcome in zip(batch, outcomes, strict=True)
                     ],
                 )
+
+    def _route(
+        self,
+        messages: Sequence[ClaimedMessage],
+        histories: Mapping[str, History],
+        admission: Admission | None,
+    ) -> tuple[dict[str, list[tuple[ClaimedMessage, Route]]], list[Settlement]]:
+        """Return what each provider is given, and the settlements of what none can be given now."""
+        routed: dict[str, list[tuple[ClaimedMessage, Route]]] = {}
+        unsendable: list[Settlement] = []
+        senders = self._gate.senders
+        for message in messages:
+            if message.content_error is not None:
+                unsendable.append(self._unreadable(message, message.content_error))
+                continue
+            if not senders.unlimited and (wait := senders.hold(message.id, message.sender)):
+                metrics.MESSAGES_HELD_BACK.labels(message.channel, "sender").inc()
+                unsendable.append(held_back(message, wait, "the rate of its sender is used up"))
+                continue
+            route = self._router.choose(message, histories.get(message.id, NOTHING), admission)
+            if route is None:
+                senders.give_back(message.sender)
+                unsendable.append(self._unroutable(message))
+            else:
+                routed.setdefault(route.provider, []).append((message, route))
+        return routed, unsendable
 
     def withhold(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
         """Return what puts messages off without an attempt, until their providers may be tried."""

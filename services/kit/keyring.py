@@ -79,7 +79,9 @@ class Keyring:
         if len(sealed) < _HEAD + _TAG_SIZE or not sealed.startswith(_VERSION):
             raise _damaged(place, row_id)
         try:
-            return cipher.decrypt(sealed[len(_VERSION) : _HEAD], sealed[_HEAD:], _bound(key_id, place, row_id))
+            return cipher.decrypt(
+                sealed[len(_VERSION) : _HEAD], sealed[_HEAD:], _bound(key_id, place, row_id)
+            )
         except InvalidTag as error:
             raise _damaged(place, row_id) from error
 
@@ -106,7 +108,9 @@ class Keyring:
         if key_id is None:
             return hmac.compare_digest(stored, digest)
         if key_id not in self._digest_keys:
-            raise KeyMissingError(f"the first request was sealed with the key {key_id}, which is not configured")
+            raise KeyMissingError(
+                f"the first request was sealed with the key {key_id}, which is not configured"
+            )
         return hmac.compare_digest(stored, self._keyed(key_id, digest))
 
     def _keyed(self, key_id: str, digest: bytes) -> bytes:

@@ -111,6 +111,7 @@ class Database:
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._replica = None if replica is None else engine(replica)
         self._replica_away_until = 0.0
+
         async def equip(connection: HotConnection) -> None:
             connection.keyring = keyring
 

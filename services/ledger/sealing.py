@@ -68,7 +68,13 @@ class Content(NamedTuple):
 
 
 def open_content(
-    keyring: Keyring, message_id: str, sealed_by: str, subject: object, body: object, html: object, *jsons: object
+    keyring: Keyring,
+    message_id: str,
+    sealed_by: str,
+    subject: object,
+    body: object,
+    html: object,
+    *jsons: object,
 ) -> Content:
     """Return the content of a sealed message; `jsons` are its attachments and metadata, as far as needed.
 
@@ -135,6 +141,8 @@ def _arrays(
     table: SealedTable, keyring: Keyring, rows: Sequence[tuple[str, Any]], columns: Iterable[str]
 ) -> dict[str, object]:
     return {
-        column: text_array([table.seal(keyring, column, row_id, getattr(row, column)) for row_id, row in rows])
+        column: text_array(
+            [table.seal(keyring, column, row_id, getattr(row, column)) for row_id, row in rows]
+        )
         for column in columns
     }

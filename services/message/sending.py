@@ -106,7 +106,9 @@ class Sender:
         for position, answer in await self._refuse_failing(refused, caller):
             answers[position] = answer
         for position, draft, first in repeats:
-            answers[position] = _replay(await first.answer, draft, same=first.request_hash == draft.request_hash)
+            answers[position] = _replay(
+                await first.answer, draft, same=first.request_hash == draft.request_hash
+            )
         return answers  # type: ignore[return-value]  # every position has been filled
 
     def _check(
