@@ -1,6 +1,5 @@
 """The `posthouse` command."""
 
-import asyncio
 import importlib
 import sys
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli import dead_letters, keys, privacy, webhooks
+from cli import dead_letters, encryption, keys, privacy, search, webhooks
+from cli.direct import DataDirOption, settings_of
 from cli.supervisor import FIRST_PAUSE, LONGEST_PAUSE
 from services.kit.config import WrongSettingError, load_settings
 from services.kit.exposure import check_exposure
@@ -27,6 +27,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(encryption.app, name="encryption")
+app.add_typer(search.app, name="search")
 
 
 @app.command()
@@ -123,13 +125,14 @@ def monitor_simulator(
 def migrate(
     revision: Annotated[str, typer.Option(help="Revision to bring the schema to")] = "head",
     down: Annotated[bool, typer.Option("--down", help="Go down to --revision instead of up")] = False,
+    data_dir: DataDirOption = None,
 ) -> None:
-    """Bring the database of DATABASE_URL to a revision of the schema."""
+    """Bring the database of DATABASE_URL, else of the running stack, to a revision of the schema."""
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - only this command needs it
 
     from services.ledger import migrate as ledger  # noqa: PLC0415 - the same
 
-    settings = load_settings()
+    settings = settings_of(data_dir, "migrate")
     if down and revision == "head":
         raise typer.BadParameter("--down needs a --revision to go down to, such as base")
     try:
@@ -138,28 +141,6 @@ def migrate(
         typer.echo(f"posthouse: cannot migrate: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"The schema is at {revision}.")
-
-
-search = typer.Typer(help="Search of messages.", no_args_is_help=True)
-app.add_typer(search, name="search")
-
-
-@search.command()
-def rebuild(
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted rebuild has stopped")
-    ] = False,
-) -> None:
-    """Index every message of DATABASE_URL again, while search goes on."""
-    from services.conversation.rebuilding import rebuild_search  # noqa: PLC0415 - only this command needs it
-    from services.kit.errors import UnavailableError  # noqa: PLC0415 - the same
-
-    try:
-        count = asyncio.run(rebuild_search(load_settings(), resume=resume, report=typer.echo))
-    except UnavailableError as error:
-        typer.echo(f"posthouse: cannot rebuild search: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(f"Search knows {count:,} messages.")
 
 
 @app.command()
