@@ -60,7 +60,7 @@ class Settings(
         """Return host:port of DispatchService for clients."""
         return self.dispatch_address or f"127.0.0.1:{self.grpc_port + 2}"
 
-    @cached_property
+    @property
     def keyring(self) -> Keyring:
         """Return the keys of content at rest."""
         return Keyring(parse_keys(self.encryption_keys.get_secret_value()), seals=self.encryption_seal)

@@ -71,11 +71,7 @@ class Keyring:
 
     def open(self, key_id: str, place: str, row_id: str, sealed: bytes) -> bytes:
         """Return what was sealed; raises KeyMissingError or ContentDamagedError."""
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise KeyMissingError(
-                f"{place} of {row_id} is sealed with the key {key_id}, which is not configured"
-            )
+        cipher = self._cipher(key_id, place, row_id)
         if len(sealed) < _HEAD + _TAG_SIZE or not sealed.startswith(_VERSION):
             raise _damaged(place, row_id)
         try:
@@ -91,11 +87,21 @@ class Keyring:
 
     def open_text(self, key_id: str, place: str, row_id: str, sealed: object) -> str:
         """Return the text that `seal_text` has sealed; raises as `open` does."""
+        # Whoever lacks the key cannot tell whether the content is damaged.
+        self._cipher(key_id, place, row_id)
         try:
             content = base64.b64decode(str(sealed), validate=True)
         except (binascii.Error, ValueError) as error:
             raise _damaged(place, row_id) from error
         return self.open(key_id, place, row_id, content).decode()
+
+    def _cipher(self, key_id: str, place: str, row_id: str) -> AESGCM:
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise KeyMissingError(
+                f"{place} of {row_id} is sealed with the key {key_id}, which is not configured"
+            )
+        return cipher
 
     def keyed_digest(self, digest: bytes) -> bytes:
         """Return a digest so that nobody without the first key can try out what it is of."""

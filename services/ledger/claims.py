@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import TupleRow
 
-from services.kit.keyring import ContentError
+from services.kit.keyring import ContentError, Keyring
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.outbox import EVENT_SUBJECT
@@ -201,16 +201,22 @@ class ClaimedMessage(NamedTuple):
     content_error: ContentError | None = None
 
 
-def _claimed(connection: HotConnection, row: TupleRow) -> ClaimedMessage:
-    message = ClaimedMessage._make(row[:17])
-    sealed_by = row[17]
-    if sealed_by is None:
-        return message
+def _messages(connection: HotConnection, rows: Sequence[TupleRow]) -> list[ClaimedMessage]:
+    """Return the messages of rows: ClaimedMessage's fields, `sealed_by`, and something of the envelope."""
+    return [
+        ClaimedMessage(*row[:17]) if row[17] is None else _open(connection.keyring, row)
+        for row in rows
+        if row[0] is not None
+    ]
+
+
+def _open(keyring: Keyring, row: TupleRow) -> ClaimedMessage:
+    message = ClaimedMessage(*row[:17])
     try:
         content = open_content(
-            connection.keyring,
+            keyring,
             message.id,
-            sealed_by,
+            row[17],
             message.subject,
             message.body,
             message.html,
@@ -253,7 +259,7 @@ async def claim(
     )
     rows = await cursor.fetchall()
     taken = {row[1]: row[18] for row in rows}
-    return [_claimed(connection, row) for row in rows if row[0] is not None], taken
+    return _messages(connection, rows), taken
 
 
 class Orphan(NamedTuple):
@@ -310,7 +316,7 @@ async def claim_inquiries(
     )
     rows = await cursor.fetchall()
     taken = {row[1]: row[18] for row in rows}
-    return [_claimed(connection, row) for row in rows if row[0] is not None], taken
+    return _messages(connection, rows), taken
 
 
 async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float) -> None:
