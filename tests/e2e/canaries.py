@@ -1,6 +1,7 @@
 """Values that must not be read anywhere, put into every field of every call, and the search for them."""
 
 import base64
+import functools
 import hashlib
 import hmac
 import importlib
@@ -9,6 +10,7 @@ import pkgutil
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 import posthouse.v1
+from posthouse.v1 import conversation_service_pb2
 
 TEXT = "canary-body-4hq7x"
 SUBJECT = "canary-subject-9tk2m"
@@ -97,6 +100,13 @@ class Driver:
         )
         self._note(http.post("/api/v1/messages/batch", json={"messages": [self._sms(n) for n in NUMBERS]}))
 
+    def crowd(self, batches: int) -> None:
+        """Send batches of a thousand, for many lines of what happens to messages."""
+        messages = [self._sms(NUMBERS[number % len(NUMBERS)]) for number in range(1000)]
+        for _ in range(batches):
+            response = self._http.post("/api/v1/messages/batch", json={"messages": messages})
+            assert response.status_code == 207, response.text
+
     def routes(self) -> None:
         """Call every route of the document with canaries in path, query, headers and body."""
         document = self._http.get("/api/v1/openapi.json").json()
@@ -109,18 +119,49 @@ class Driver:
     def rpcs(self) -> None:
         """Call every RPC with canaries in every text, with and without a good credential."""
         for method in _methods():
-            channel = self._channels.get(method.containing_service.name)
-            if channel is None or method.server_streaming:
-                continue
             request = GetMessageClass(method.input_type)()
             self._fill(request, method.input_type, 3)
-            path = f"/{method.containing_service.full_name}/{method.name}"
-            call = channel.unary_unary(path)
             for credential in (self._key, SECRET):
-                try:
-                    call(request.SerializeToString(), timeout=30, metadata=((KEY_NAME, credential),))
-                except grpc.RpcError as error:
-                    self.answers.append(str(error.details()))  # type: ignore[attr-defined]  # of calls
+                self._call(method, request, credential)
+
+    def watches(self) -> None:
+        """Watch over HTTP and gRPC what happens to every address, and by every other word that is none."""
+        stream = functools.partial(self._http.stream, "GET", "/api/v1/events")
+        for address in (*NUMBERS, *MAILS, f"{TEXT} {NUMBERS[2]}"):
+            for params in ({"participant": address}, {"conversation_id": address}):
+                headers = {"Last-Event-ID": f"{SECRET} {address}"} if address is MAILS[0] else {}
+                with stream(params=params, headers=headers) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        self._note(response)
+        with stream(params={"participant": NUMBERS[0]}) as response:
+            self._note(self._http.post("/api/v1/messages/send", json=self._sms(NUMBERS[0])))
+            # The beginning of the stream, and an event, or signs of life where none comes.
+            assert len(list(islice(response.iter_lines(), 6))) == 6
+        (watch,) = (method for method in _methods() if method.server_streaming)
+        for address in (*NUMBERS, *MAILS):
+            request = conversation_service_pb2.WatchEventsRequest(participant=address)
+            self._call(watch, request, self._key)
+
+    def subscribe(self, port: int) -> None:
+        """Have events posted to where nobody listens, under an address with a secret in it."""
+        url = f"http://127.0.0.1:{port}/{TEXT}?key={SECRET}"
+        response = self._http.post("/api/v1/subscriptions", json={"url": url, "description": TEXT})
+        assert response.status_code == 201, response.text
+
+    def _call(self, method: MethodDescriptor, request: Message, credential: str) -> None:
+        channel = self._channels[method.containing_service.name]
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        content, metadata = request.SerializeToString(), ((KEY_NAME, credential),)
+        try:
+            if method.server_streaming:
+                call = channel.unary_stream(path)(content, timeout=30, metadata=metadata)
+                next(call)
+                call.cancel()
+            else:
+                channel.unary_unary(path)(content, timeout=30, metadata=metadata)
+        except grpc.RpcError as error:
+            self.answers.append(str(error.details()))  # type: ignore[attr-defined]  # of calls
 
     def webhooks(self, count: int = 1) -> None:
         """Bring news with canaries in them: forged, malformed, and such that the simulator vouches for."""

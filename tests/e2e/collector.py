@@ -1,6 +1,7 @@
 """A collector of OTLP in the test's own process: keeps every span that is exported to it."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from typing import Any
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as pb_grpc
+
+# What has quotes in the text of a message, but for ids.
+_TEXT = re.compile(r'^\s*((?!\w*_id:)\w+: ".*")$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,14 @@ class Collector(pb_grpc.TraceServiceServicer):
     """Keeps spans in the order they came."""
 
     spans: list[Exported] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
     endpoint: str = ""
 
     def Export(  # noqa: N802 - the name of the contract
         self, request: pb.ExportTraceServiceRequest, _context: grpc.ServicerContext
     ) -> pb.ExportTraceServiceResponse:
-        """Keep what is exported."""
+        """Keep what is exported, and every text in it: names, attributes, events, statuses."""
+        self.texts.update(_TEXT.findall(str(request)))
         for resource in request.resource_spans:
             process = {item.key: item.value.string_value for item in resource.resource.attributes}
             for scope in resource.scope_spans:

@@ -8,6 +8,7 @@ import pytest
 
 from cli.datadir import DataDir
 from tests.e2e.canaries import KEY_NAME, SECRET, Driver, leaks, log_lines
+from tests.e2e.collector import Collector, running_collector
 from tests.e2e.stack import PROGRAM, E2eStack, eventually, running_stack
 from tests.servers import free_ports
 
@@ -15,11 +16,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 
 # Lines to read at least; `make canaries` reads a hundred thousand.
 _LINES = int(os.environ.get("CANARY_LOG_LINES", "100"))
-_FORGED = 500
+# With that many, each pass has these besides, so that lines of every kind are many.
+_MANY = 10_000
+_FORGED, _BATCHES = 500, 5
 
 
 @pytest.fixture
-def guarded() -> Iterator[E2eStack]:
+def collector() -> Iterator[Collector]:
+    with running_collector() as running:
+        yield running
+
+
+@pytest.fixture
+def guarded(collector: Collector) -> Iterator[E2eStack]:
     # Providers that nobody answers for: their errors are logged, too.
     nobody = f"http://127.0.0.1:{free_ports(1)}"
     settings = {
@@ -38,12 +47,15 @@ def guarded() -> Iterator[E2eStack]:
         "POSTHOUSE_SENDGRID_INBOUND_TOKEN": SECRET,
         "SMTP_URL": f"smtp://canary:{SECRET}@127.0.0.1:{free_ports(1)}?tls=none",
         "MONITOR_API_URL": nobody,
+        "POSTHOUSE_SUBSCRIPTION_NETWORKS": "127.0.0.0/8",
+        "POSTHOUSE_SUBSCRIPTION_PORTS": "*",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
     }
     with running_stack(settings) as running:
         yield running
 
 
-def test_no_canary_is_in_any_output(guarded: E2eStack) -> None:
+def test_no_canary_is_in_any_output(guarded: E2eStack, collector: Collector) -> None:
     scopes = [word for scope in ("send", "read", "admin", "webhook") for word in ("--scope", scope)]
     made = guarded.run(str(PROGRAM), "keys", "create", "canary", *scopes, "--data-dir", str(guarded.data))
     assert made.returncode == 0, made.stderr
@@ -52,8 +64,10 @@ def test_no_canary_is_in_any_output(guarded: E2eStack) -> None:
     signing = DataDir(guarded.data).secret()
     with guarded.channel(0) as message, guarded.channel(1) as conversation, guarded.channel(2) as dispatch:
         channels = {"MessageService": message, "AuthService": message, "PrivacyService": message}
-        channels |= {"ConversationService": conversation, "DispatchService": dispatch}
+        channels |= {"ConversationService": conversation, "SubscriptionService": conversation}
+        channels |= {"DispatchService": dispatch}
         driver = Driver(guarded.http, channels, key, signing)
+        driver.subscribe(free_ports(1))
         logs = guarded.data / "logs"
         while True:
             driver.sends()
@@ -62,12 +76,14 @@ def test_no_canary_is_in_any_output(guarded: E2eStack) -> None:
             assert guarded.rows(sent) == [(True,)]
             driver.routes()
             driver.rpcs()
-            driver.webhooks(_FORGED if _LINES > 10_000 else 3)
+            driver.watches()
+            driver.webhooks(_FORGED if _LINES > _MANY else 3)
+            driver.crowd(_BATCHES if _LINES > _MANY else 0)
             if sum(1 for _ in log_lines(logs)) >= _LINES:
                 break
     # What was accepted has been tried, and given up where nobody answers.
     waiting = "SELECT count(*) FROM messages WHERE direction = 'outbound' AND state IN ('pending', 'sending')"
-    eventually(lambda: guarded.rows(waiting) == [(0,)], timeout=300, what="everything was tried")
+    eventually(lambda: guarded.rows(waiting) == [(0,)], timeout=1800, what="everything was tried")
     guarded.terminate()
 
     lines = sum(1 for _ in log_lines(logs))
@@ -76,6 +92,10 @@ def test_no_canary_is_in_any_output(guarded: E2eStack) -> None:
     found = list(islice(leaks(own), 20))
     assert not found, "\n".join(found)
     assert key not in "\n".join(own)
+    traced = list(islice(leaks(collector.texts), 20))
+    assert not traced, "\n".join(traced)
+    assert {"gateway", "message", "conversation", "dispatch"} == {span.process for span in collector.spans}
     refused = list(islice(leaks(driver.answers), 20))
     assert not refused, "\n".join(refused)
-    print(f"{lines:,} lines of logs, {len(driver.answers):,} errors answered")  # noqa: T201 - what `make` shows
+    spans = len(collector.spans)
+    print(f"{lines:,} lines of logs, {spans:,} spans, {len(driver.answers):,} errors answered")  # noqa: T201 - what `make` shows
