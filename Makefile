@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 # Arguments for the command behind a target: make run ARGS="--http-port 9000"
 ARGS ?=
 
+TYPESCRIPT := clients/typescript
+
 PROTOS := $(sort $(wildcard protos/posthouse/v1/*.proto))
 # Processes that run tests. They wait more than they work: one more than there are processors.
 WORKERS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
@@ -56,7 +58,7 @@ demo: $(READY) ## Send an SMS, an MMS and an e-mail through a running stack and 
 
 # Without bytecode, every process that a test starts would compile everything anew.
 .PHONY: test
-test: $(READY) ## Run all tests on real PostgreSQL and NATS, and measure coverage
+test: $(READY) $(TYPESCRIPT)/node_modules ## Run all tests on real PostgreSQL and NATS, and measure coverage
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q services gateway cli gen
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE) $(ARGS)
 
@@ -83,6 +85,12 @@ CANARY_LOG_LINES ?= 100000
 .PHONY: canaries
 canaries: $(READY) ## Drive everything with canary values and look for them in CANARY_LOG_LINES lines of logs
 	CANARY_LOG_LINES=$(CANARY_LOG_LINES) $(BIN)/python -m pytest tests/e2e/test_canaries.py -s -o timeout=0 $(ARGS)
+
+# It asks osv.dev about every locked requirement. --strict: what it cannot ask about is no pass.
+.PHONY: audit
+audit: $(READY) ## Look for known vulnerabilities of the locked requirements: make audit ARGS="--vulnerability-service pypi"
+	$(BIN)/uv tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements.lock \
+		--vulnerability-service osv $(ARGS)
 
 .PHONY: check
 check: $(READY) check-code check-imports check-protos check-gen ## Run every static check, the same as CI
@@ -130,7 +138,10 @@ gen: $(READY) ## Generate gen/ from protos/
 	rm -rf gen && mkdir gen
 	$(call generate,gen)
 
-TYPESCRIPT := clients/typescript
+# With Node and the npm registry it takes seconds; without them the test of the TypeScript client is skipped.
+$(TYPESCRIPT)/node_modules: $(TYPESCRIPT)/package-lock.json
+	@( cd $(TYPESCRIPT) && npm ci --no-audit --no-fund --loglevel=error --fetch-retries=0 && touch node_modules ) \
+		2>/dev/null || { rm -rf $@; echo "No packages for the TypeScript client: its test is skipped"; }
 
 .PHONY: typescript
 typescript: ## Build the TypeScript client from a running server: make typescript ARGS=http://127.0.0.1:8000
@@ -158,5 +169,5 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --
 .PHONY: clean
 clean: ## Remove what was built; .posthouse/, the data, stays
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis
+		.import_linter_cache .hypothesis $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine"),
     pytest.mark.skipif(
         not (_CLIENT / "node_modules").is_dir(),
-        reason="its packages are missing: npm ci in clients/typescript",
+        reason="its packages are missing: `make test` installs them, where it reaches the npm registry",
     ),
 ]
 

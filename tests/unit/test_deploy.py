@@ -1,18 +1,22 @@
 """The files that deploy Posthouse say what the code expects."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from services.kit.config import Settings
 
 _ROOT = Path(__file__).parents[2]
 _PROCESSES = {"message", "conversation", "dispatch", "gateway"}
+_HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 _AROUND = {"postgres", "nats", "redis", "prometheus", "grafana"}
 
 
@@ -45,6 +49,14 @@ def test_compose_follows_its_schema() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     file = str(_ROOT / "docker-compose.yml")
     result = subprocess.run([*command, file], check=False, capture_output=True, text=True)  # noqa: S603
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.skipif(_HADOLINT is None, reason="hadolint is not on this machine")
+def test_the_image_is_built_as_it_should_be() -> None:
+    assert _HADOLINT is not None
+    command = [_HADOLINT, "--failure-threshold", "info", str(_ROOT / "Dockerfile")]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own
     assert result.returncode == 0, result.stdout
 
 
