@@ -54,6 +54,9 @@ def test_the_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("POSTHOUSE_ROUTES", "=twilio"),
         ("POSTHOUSE_UNKNOWN_POLICY", "twilio=perhaps"),
         ("POSTHOUSE_SENDER_RATES", "+15551234567"),
+        ("POSTHOUSE_READY_FOLLOWS", "postgresql redis"),
+        ("POSTHOUSE_READY_FOLLOWS", "nats outbox"),
+        ("POSTHOUSE_HTTP_MAX_HEADER_BYTES", "1000000"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_one_line_that_names_it(
@@ -79,6 +82,12 @@ def test_each_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_routes_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTHOUSE_ROUTES", "sms=twilio,simulator email=sendgrid")
     assert load_settings().routing == {"sms": ["twilio", "simulator"], "email": ["sendgrid"]}
+
+
+def test_what_readiness_follows_is_a_list_with_spaces_or_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().followed == {"postgresql", "nats", "outbox"}
+    monkeypatch.setenv("POSTHOUSE_READY_FOLLOWS", "postgresql, nats")
+    assert load_settings().followed == {"postgresql", "nats"}
 
 
 def test_secrets_do_not_print(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The server all services share: what it makes of refusals that are none of its own."""
 
+import asyncio
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,3 +26,29 @@ async def test_a_call_that_a_library_refuses_ends_as_it_says_and_is_no_error_of_
         await server.stop()
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert (logs, caplog.records) == ([], [])
+
+
+async def test_a_server_that_retires_says_so_and_goes_on() -> None:
+    server = RpcServer(Settings.model_validate({}), 0, "posthouse.v1.MessageService")
+    await server.start()
+    await server.set_serving(True)
+    await server.report("nats", answers=True)
+    retiring = asyncio.create_task(server.retire(600))
+    try:
+        async with open_channel(f"127.0.0.1:{server.port}") as channel:
+            for name in ("", "posthouse.v1.MessageService", "nats"):
+                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=name))
+                async with asyncio.timeout(60):
+                    while (await watch.read()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+                        pass
+                watch.cancel()
+                # What is seen meanwhile does not bring it back.
+                await server.set_serving(True)
+                await server.report("nats", answers=True)
+            request = health_pb2.HealthCheckRequest(service="nats")
+            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=60)
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert not retiring.done()
+    finally:
+        retiring.cancel()
+        await server.stop()
