@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 _LINES = int(os.environ.get("CANARY_LOG_LINES", "100"))
 # With that many, each pass has these besides, so that lines of every kind are many.
 _MANY = 10_000
-_FORGED, _BATCHES = 500, 5
+_FORGED, _BATCHES = 500, 12
 
 
 @pytest.fixture
