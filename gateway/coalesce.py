@@ -29,11 +29,11 @@ class Limits:
     # Calls of one caller at the same time.
     calls_in_flight: int = 4
     # A caller whose last call had at least so many requests is busy. Then a further call is made beside one
-    # in flight only for what has waited for `patience`, and after one the next waits for those answered to
-    # come again.
+    # in flight only for what has waited for `patience`, and after one the next waits until those answered
+    # have come again, for `linger` at most.
     busy_size: int = 8
     patience: float = 0.05
-    linger: float = 0.004
+    linger: float = 0.012
     queue_size: int = 10_000
     queue_bytes: int = 64 * 1024 * 1024
 
@@ -57,6 +57,8 @@ class _Lane(Generic[_Req, _Res]):
     waiting: deque[_Waiter[_Req, _Res]] = field(default_factory=deque)
     calls: int = 0
     busy: bool = False
+    # Requests that are worth waiting for while it lingers, 0 while it does not.
+    expected: int = 0
     timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
 
@@ -97,7 +99,7 @@ class Coalescer(Generic[_Req, _Res]):
         lane.waiting.append(waiter)
         self._queued += 1
         self._queued_bytes += size
-        if len(lane.waiting) == self._limits.batch_size:
+        if len(lane.waiting) in (self._limits.batch_size, lane.expected):
             self._flush_in(lane, 0.0)
         elif lane.timer is None:
             # On the loop's next turn at the earliest, so that all requests read in this one travel together.
@@ -123,7 +125,7 @@ class Coalescer(Generic[_Req, _Res]):
         lane.timer = loop.call_later(delay, self._flush, lane) if delay else loop.call_soon(self._flush, lane)
 
     def _flush(self, lane: _Lane[_Req, _Res]) -> None:
-        lane.timer = None
+        lane.timer, lane.expected = None, 0
         now = asyncio.get_running_loop().time()
         while lane.waiting and lane.calls < self._limits.calls_in_flight:
             left = lane.waiting[0].came + self._limits.patience - now
@@ -164,7 +166,11 @@ class Coalescer(Generic[_Req, _Res]):
             answers = await self._ask(lane.caller, batch)
         finally:
             lane.calls -= 1
-            self._flush_in(lane, self._limits.linger if lane.busy else 0.0)
+            if lane.busy and len(batch) > 1:
+                lane.expected = len(lane.waiting) + len(batch)
+                self._flush_in(lane, self._limits.linger)
+            else:
+                self._flush_in(lane, 0.0)
         for waiter, answer in zip(batch, answers, strict=True):
             if not waiter.answer.done():
                 waiter.answer.set_result(answer)

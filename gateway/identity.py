@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -17,13 +18,16 @@ _CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
     """Return the credentials among raw headers; raises UnauthenticatedError when they are not text."""
-    found = []
-    for name, value in headers:
-        if name in _CREDENTIAL_HEADERS:
-            if not _CREDENTIAL.fullmatch(value):
-                raise UnauthenticatedError("the credential holds characters that no credential has")
-            found.append((name.decode("ascii"), value.decode("ascii")))
-    return tuple(found)
+    return _as_text(tuple([pair for pair in headers if pair[0] in _CREDENTIAL_HEADERS]))
+
+
+@lru_cache(maxsize=1024)
+def _as_text(given: tuple[tuple[bytes, bytes], ...]) -> Metadata:
+    """Return credentials as metadata. The same callers come again and again: they are read once."""
+    for _, value in given:
+        if not _CREDENTIAL.fullmatch(value):
+            raise UnauthenticatedError("the credential holds characters that no credential has")
+    return tuple((name.decode("ascii"), value.decode("ascii")) for name, value in given)
 
 
 def caller(scope: Scope) -> Metadata:

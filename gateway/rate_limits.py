@@ -4,11 +4,14 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from gateway import problems
+from gateway.identity import Metadata
 from gateway.routing import API, WEBHOOKS
 from services.kit.rate_limit_clients import GATEWAY_ADDRESS, GATEWAY_TOKEN, Client, Clients, credential
 from services.kit.rate_limits import RateLimiter, Verdict
@@ -28,10 +31,11 @@ _EXEMPT = (
 )
 _READ = frozenset({b"authorization", b"x-api-key", b"x-forwarded-for"})
 _UNMATCHED = "unmatched"
+# Callers whose identity is remembered: the same ones come again and again.
+_REMEMBERED = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """What the limits say about one request."""
 
     # Goes onto the answer, whatever it is.
@@ -40,6 +44,15 @@ class Admission:
     problem: problems.Problem | None = None
     # The path's template, where it was looked up.
     endpoint: str = _UNMATCHED
+
+
+class _Identity(NamedTuple):
+    """Who makes a request, and what the services are told of it."""
+
+    client: Client
+    # Behind trusted proxies, "" where the peer itself is the caller.
+    address: str
+    forwarded: Metadata
 
 
 class Endpoints:
@@ -75,6 +88,7 @@ class RateLimits:
         self._clients = clients or Clients()
         self._requests = requests
         self._token = gateway_token
+        self._identity = lru_cache(maxsize=_REMEMBERED)(self._identify)
 
     async def admit(
         self, scope: Scope, endpoints: Endpoints, caller_id: str = "", *, stranger: bool = False
@@ -83,7 +97,7 @@ class RateLimits:
 
         `caller_id` is that of an authenticated caller. A stranger was refused, and counts by its address.
         """
-        client = self._identify(scope, caller_id, stranger=stranger)
+        client = self._note_identity(scope, caller_id, stranger=stranger)
         if self._limiter is None or scope["path"].startswith(_EXEMPT):
             return Admission([])
         endpoint = _UNMATCHED if stranger else endpoints.of(scope)
@@ -97,33 +111,43 @@ class RateLimits:
         problem = None if had else problems.from_error(self._limiter.refusal(verdict))
         return Admission(headers, problem, endpoint)
 
-    def _identify(self, scope: Scope, caller_id: str, *, stranger: bool) -> Client:
-        given = [
-            (name.decode("ascii"), value.decode("latin-1"))
-            for name, value in scope["headers"]
-            if name in _READ
-        ]
-        address = (scope.get("client") or ("", 0))[0]
-        forwarded = [value for name, value in given if name == "x-forwarded-for"]
-        if forwarded:
-            address = self._clients.address(address, forwarded)
+    def _note_identity(self, scope: Scope, caller_id: str, *, stranger: bool) -> Client:
+        given = tuple([pair for pair in scope["headers"] if pair[0] in _READ])
+        client, address, forwarded = self._identity(
+            given, (scope.get("client") or ("", 0))[0], caller_id, stranger
+        )
+        if address:
             # From here on the caller is who the trusted proxy says.
             scope["client"] = (address, 0)
-        if self._token:
-            scope.setdefault("state", {})["forwarded"] = (
-                (GATEWAY_TOKEN, self._token),
-                (GATEWAY_ADDRESS, address),
-            )
-        return self._clients.identify("" if stranger else credential(given), address, caller_id)
+        if forwarded:
+            scope.setdefault("state", {})["forwarded"] = forwarded
+        return client
+
+    def _identify(
+        self, given: tuple[tuple[bytes, bytes], ...], peer: str, caller_id: str, stranger: bool
+    ) -> _Identity:
+        pairs = [(name.decode("ascii"), value.decode("latin-1")) for name, value in given]
+        proxied = [value for name, value in pairs if name == "x-forwarded-for"]
+        address = self._clients.address(peer, proxied) if proxied else peer
+        client = self._clients.identify("" if stranger else credential(pairs), address, caller_id)
+        forwarded = ((GATEWAY_TOKEN, self._token), (GATEWAY_ADDRESS, address)) if self._token else ()
+        return _Identity(client, address if proxied else "", forwarded)
 
 
 def _headers(verdict: Verdict, period: int, policy: bytes) -> Headers:
     """Return the triple that clients know, its reset in Unix time, and the IETF's pair in seconds."""
-    _, limit, remaining, reset, *_ = verdict
+    remaining, reset = verdict.remaining, verdict.reset_seconds
     return [
-        (b"x-ratelimit-limit", b"%d" % limit),
+        *_fixed_headers(verdict.limit, period, policy),
         (b"x-ratelimit-remaining", b"%d" % remaining),
         (b"x-ratelimit-reset", b"%d" % math.ceil(time.time() + reset)),
-        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy, limit, period)),
         (b"ratelimit", b'"%b";r=%d;t=%d' % (policy, remaining, math.ceil(reset))),
+    ]
+
+
+@lru_cache(maxsize=64)
+def _fixed_headers(limit: int, period: int, policy: bytes) -> Headers:
+    return [
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy, limit, period)),
     ]

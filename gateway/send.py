@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway import problems, render, requests
 from gateway.bodies import read_body
-from gateway.identity import Metadata, caller
+from gateway.identity import caller
 from gateway.joining import Sends
 from gateway.schemas import SendRequest
 from posthouse.v1 import message_service_pb2 as pb
@@ -33,13 +33,15 @@ class SendRoute:
             body = await read_body(receive)
             if body is None:
                 return
-            key, content_type, sent_by = _headers(scope)
-            requests.check_content_type(content_type)
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            requests.check_content_type(headers.get(b"content-type"))
+            key = headers.get(b"idempotency-key")
             request = requests.send_request(
-                SendRequest.model_validate_json(body), requests.idempotency_key(key)
+                SendRequest.model_validate_json(body),
+                "" if key is None else requests.idempotency_key(key.decode("latin-1")),
             )
             message = await self._coalescer.send(
-                request, size=len(body), caller=sent_by, request_id=scope["state"]["request_id"]
+                request, size=len(body), caller=caller(scope), request_id=scope["state"]["request_id"]
             )
         except ValidationError as error:
             problem = problems.from_validation(error.errors(include_url=False, include_input=False))
@@ -60,18 +62,6 @@ async def _accept(message: pb.AcceptedMessage, send: Send) -> None:
         headers.append(_REPLAYED)
     await send({"type": "http.response.start", "status": 202, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _headers(scope: Scope) -> tuple[str | None, bytes | None, Metadata]:
-    key: str | None = None
-    content_type: bytes | None = None
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    for name, value in headers:
-        if name == b"idempotency-key":
-            key = value.decode("latin-1")
-        elif name == b"content-type":
-            content_type = value
-    return key, content_type, caller(scope)
 
 
 # The route is not FastAPI's, so its documentation is written by hand.

@@ -38,13 +38,14 @@ class SearchIndexer:
         self._settle = settle
         self._late = late
         self._late_due = 0.0
+        self._behind = False
 
     async def run(self) -> None:
         """Work until cancelled; PostgreSQL may come and go."""
         while True:
             start = time.monotonic()
             try:
-                done = await self.run_once()
+                await self.run_once()
             except UnavailableError:
                 await asyncio.sleep(_AFTER_FAILURE)
                 continue
@@ -53,19 +54,22 @@ class SearchIndexer:
                 await asyncio.sleep(_AFTER_FAILURE)
                 continue
             worked = time.monotonic() - start
-            await asyncio.sleep(worked * (1 / self._share - 1) if done else _IDLE)
+            # A pass over a few rows costs nearly as much as one over hundreds: they gather meanwhile.
+            pause = worked * (1 / self._share - 1)
+            await asyncio.sleep(pause if self._behind else max(pause, _IDLE))
 
     async def run_once(self) -> int:
         """Do one batch of each pass that is due; return the number of rows looked at."""
-        done = await self._pass("newest", lambda: indexing.index_newest(self._database, settle=self._settle))
-        done += await self._pass("stale", lambda: indexing.index_stale(self._database))
+        newest = await self._pass("newest", lambda: indexing.index_newest(self._database, settle=self._settle))
+        stale = await self._pass("stale", lambda: indexing.index_stale(self._database))
+        late = 0
         if time.monotonic() >= self._late_due:
             late = await self._pass("late", lambda: indexing.index_late(self._database, late=self._late))
-            if not late:
+            if late < indexing.BATCH_SIZE:
                 self._late_due = time.monotonic() + min(_LATE_INTERVAL, self._late)
-            done += late
         await self._measure_lag()
-        return done
+        self._behind = max(newest, late) >= indexing.BATCH_SIZE or stale > 0
+        return newest + stale + late
 
     async def _pass(self, name: str, work: Callable[[], Awaitable[int]]) -> int:
         done = await work()

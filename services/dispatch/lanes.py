@@ -52,6 +52,12 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _ACK_WAIT = 30.0
 
+# Seconds between two takes of work that is neither urgent nor a full batch: what comes in meanwhile is worked
+# on together. Whoever comes after a pause waits for nothing.
+_GATHER: Final = 0.04
+# Lanes that wait for no company.
+_URGENT: Final = frozenset({"high", "retry_high"})
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -73,6 +79,9 @@ class Lanes:
         self._filled = asyncio.Event()
         self._room: dict[str, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
         self._turn = 0
+        # When work was last taken, on the loop's clock, and whether the next has a reason not to wait.
+        self._taken_at = -_GATHER
+        self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -92,15 +101,29 @@ class Lanes:
 
         They are of one channel where `mixed` says no by then.
         """
-        while True:
-            self._turn = (self._turn + 1) % len(_TURNS)
-            for lane in _TURNS[self._turn]:
-                if self._waiting[lane]:
-                    return self._take_from(lane, mixed=mixed())
+        while not any(self._waiting.values()):
             self._filled.clear()
             await self._filled.wait()
+        await self._gather()
+        self._turn = (self._turn + 1) % len(_TURNS)
+        lane = next(lane for lane in _TURNS[self._turn] if self._waiting[lane])
+        return self._take_from(lane, mixed=mixed())
+
+    async def _gather(self) -> None:
+        """Wait for company, unless work was last taken long ago or what waits is urgent."""
+        left = self._taken_at + _GATHER - asyncio.get_running_loop().time()
+        if left <= 0 or self._must_hurry():
+            return
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._hurry.wait()
+
+    def _must_hurry(self) -> bool:
+        return any(self._waiting[lane] for lane in _URGENT) or max(self._sizes.values()) >= self._batch_size
 
     def _take_from(self, lane: str, *, mixed: bool) -> list[Work]:
+        self._taken_at = asyncio.get_running_loop().time()
         queue = self._waiting[lane]
         taken = [queue.popleft()]
         size = len(taken[0].envelope.message_ids)
@@ -147,6 +170,8 @@ class Lanes:
         self._waiting[lane].append(Work(lane, envelope, message))
         self._sizes[lane] += len(envelope.message_ids)
         self._filled.set()
+        if lane in _URGENT or self._sizes[lane] >= self._batch_size:
+            self._hurry.set()
 
 
 def _consumer(lane: str) -> ConsumerConfig:

@@ -1,6 +1,7 @@
 """Events as JSON, for streams and for endpoints of customers alike."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,7 +14,13 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: the offset is 
 
 def time_text(stamp: Timestamp) -> str:
     """Return a time as RFC 3339 in UTC with microseconds."""
-    moment = _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    return _time_text(stamp.seconds, stamp.nanos)
+
+
+@lru_cache(maxsize=64)
+def _time_text(seconds: int, nanos: int) -> str:
+    """Return the text of a time; what was committed together has the same."""
+    moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
     return moment.isoformat(timespec="microseconds") + "Z"
 
 

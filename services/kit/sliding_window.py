@@ -89,14 +89,16 @@ class MemoryWindows:
         if now >= self._turn or len(self._young) >= self._most_keys:
             self._old, self._young = self._young, {}
             self._turn = now + 2 * self._period
+        period = self._period
         had = amount
-        found = [self._counts(quota, now) for quota in quotas]
-        for quota, counts in zip(quotas, found, strict=True):
-            free = quota.limit - counts.window(now, self._period).used(self._period)
-            had = min(had, max(0, free))
+        found = []
+        for quota in quotas:
+            counts = self._counts(quota, now)
+            found.append(counts)
+            had = min(had, max(0, quota.limit - counts.window(now, period).used(period)))
         for counts in found:
             counts.current += had
-        return had, [counts.window(now, self._period) for counts in found]
+        return had, [counts.window(now, period) for counts in found]
 
     async def look(self, quotas: Sequence[Quota]) -> list[Window]:
         """Return what quotas stand at."""

@@ -98,6 +98,38 @@ async def test_taking_waits_until_there_is_work() -> None:
     assert [item.lane for item in await asyncio.wait_for(waiting, 60)] == ["low"]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> Lanes:
+    monkeypatch.setattr("services.dispatch.lanes._GATHER", 3600)
+    return _make(batch_size=3)
+
+
+async def test_work_gathers_after_a_take_until_it_is_a_batch(patient: Lanes) -> None:
+    _fill(patient, "normal", 1)
+    await asyncio.wait_for(patient.take(), 60)
+    waiting = asyncio.create_task(patient.take())
+    for _ in range(2):
+        _fill(patient, "normal", 1)
+        done, _ = await asyncio.wait([waiting], timeout=0.02)
+        assert not done
+    _fill(patient, "normal", 1)
+    assert len(await asyncio.wait_for(waiting, 60)) == 3
+
+
+@pytest.mark.parametrize("lane", ["high", "retry_high"])
+async def test_what_is_urgent_waits_for_no_company(patient: Lanes, lane: str) -> None:
+    _fill(patient, lane, 1)
+    assert await _take(patient, 1) == [lane]
+    _fill(patient, lane, 1)
+    assert await _take(patient, 1) == [lane]
+    _fill(patient, "normal", 1)
+    waiting = asyncio.create_task(patient.take())
+    done, _ = await asyncio.wait([waiting], timeout=0.02)
+    assert not done
+    _fill(patient, lane, 1)
+    await asyncio.wait_for(waiting, 60)
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_envelope_with_a_canonical_id_or_none(payload: bytes) -> None:
     envelope = _read(payload)

@@ -121,6 +121,21 @@ async def test_after_a_large_call_those_answered_may_join_the_next() -> None:
     assert calls.batches == [["a", "b"], ["c", "a again"]]
 
 
+async def test_nobody_is_waited_for_once_all_those_answered_have_come_again() -> None:
+    calls = Calls()
+    coalescer = join_sends(calls, Limits(busy_size=2, linger=3600, patience=3600))
+    first = [start(coalescer, name) for name in "ab"]
+    await turns()
+    waiting = start(coalescer, "c")
+    await turns()
+    calls.gate.set()
+    await asyncio.gather(*first)
+    again = [start(coalescer, name) for name in ("a again", "b again")]
+    async with asyncio.timeout(60):
+        await asyncio.gather(waiting, *again)
+    assert calls.batches == [["a", "b"], ["c", "a again", "b again"]]
+
+
 async def test_close_does_not_linger() -> None:
     calls = Calls()
     calls.gate.set()
