@@ -60,7 +60,9 @@ class SearchIndexer:
 
     async def run_once(self) -> int:
         """Do one batch of each pass that is due; return the number of rows looked at."""
-        newest = await self._pass("newest", lambda: indexing.index_newest(self._database, settle=self._settle))
+        newest = await self._pass(
+            "newest", lambda: indexing.index_newest(self._database, settle=self._settle)
+        )
         stale = await self._pass("stale", lambda: indexing.index_stale(self._database))
         late = 0
         if time.monotonic() >= self._late_due:

@@ -12,8 +12,8 @@ from services.kit.logs import configure_logging, get_logger, set_level
 from services.kit.metrics_server import serve_metrics
 from services.kit.tracing import traced_process
 
-# Objects more than before at which the garbage collector looks at the newest. The usual 700 come together in a
-# batch that is under way, which is looked at several times for nothing: hardly anything of ours is a cycle.
+# Objects more than before at which the garbage collector looks at the newest. The usual 700 come together
+# several times in a batch that is under way, and hardly anything of it is a cycle.
 _COLLECT_AFTER = 20_000
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]

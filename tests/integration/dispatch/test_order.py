@@ -50,7 +50,7 @@ class TestOrder:
     async def test_batches_under_way_at_once_keep_it(
         self, house: House, provider: Wobbly, rates: str
     ) -> None:
-        running = await house.dispatch(dispatch_concurrency=4, dispatch_batch_size=20, provider_rates=rates)
+        running = await house.dispatch(dispatch_concurrency=4, dispatch_batch_size=3, provider_rates=rates)
         ids: dict[str, list[str]] = {contact: [] for contact in _CONTACTS}
         alone = []
         for number in range(30):
