@@ -101,13 +101,15 @@ class Lanes:
 
         They are of one channel where `mixed` says no by then.
         """
-        while not any(self._waiting.values()):
-            self._filled.clear()
-            await self._filled.wait()
-        await self._gather()
-        self._turn = (self._turn + 1) % len(_TURNS)
-        lane = next(lane for lane in _TURNS[self._turn] if self._waiting[lane])
-        return self._take_from(lane, mixed=mixed())
+        while True:
+            while not any(self._waiting.values()):
+                self._filled.clear()
+                await self._filled.wait()
+            await self._gather()
+            self._turn = (self._turn + 1) % len(_TURNS)
+            for lane in _TURNS[self._turn]:
+                if self._waiting[lane]:
+                    return self._take_from(lane, mixed=mixed())
 
     async def _gather(self) -> None:
         """Wait for company, unless work was last taken long ago or what waits is urgent."""
