@@ -27,7 +27,7 @@ endef
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## Create .venv and install the locked requirements (the other targets do it when needed)
@@ -65,8 +65,18 @@ test: $(READY) $(TYPESCRIPT)/node_modules ## Run all tests on real PostgreSQL an
 EXAMPLES ?= 20000
 
 .PHONY: fuzz
-fuzz: $(READY) ## Feed every webhook parser EXAMPLES inputs a test: make fuzz EXAMPLES=200000
-	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/unit/providers -k unexpected -o timeout=0 -n $(WORKERS) $(ARGS)
+fuzz: $(READY) ## Feed every parser of what comes from outside EXAMPLES inputs a test: make fuzz EXAMPLES=200000
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/unit -k unexpected -o timeout=0 -n $(WORKERS) $(ARGS)
+
+RUNS ?= 100000
+
+# Its own folder: nothing else needs it, and it has wheels for few platforms.
+.PHONY: fuzz-bytes
+fuzz-bytes: $(READY) ## Feed every parser RUNS inputs, grown by the branches they reach: make fuzz-bytes RUNS=1000000
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/atheris atheris==3.0.0
+	@for target in $$($(BIN)/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \
+		echo "$$target"; PYTHONPATH=build/atheris $(BIN)/python -m tests.fuzz $$target -runs=$(RUNS) -verbosity=0 \
+		-print_final_stats=1 -artifact_prefix=build/$$target- || exit 1; done
 
 API ?= http://127.0.0.1:8000
 API_EXAMPLES ?= 500

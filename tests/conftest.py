@@ -20,6 +20,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("posthouse")
 
+# FUZZ_EXAMPLES=100000 makes a long run of the tests that draw their inputs; see `make fuzz`.
+hypothesis.settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+if "FUZZ_EXAMPLES" in os.environ:
+    hypothesis.settings.load_profile("fuzz")
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

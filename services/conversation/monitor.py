@@ -63,6 +63,14 @@ def number_variants(address: str, original: str | None) -> list[str]:
     return list(dict.fromkeys(forms))
 
 
+def read_tenants(content: bytes) -> Sequence[Tenant] | Failed:
+    """Return the tenants in the body of an answer."""
+    try:
+        return _Tenants.model_validate_json(content).tenants
+    except ValidationError as error:
+        return Failed(f"an answer of another form: {error.errors()[0]['type']}")
+
+
 class MonitorClient:
     """Asks the register, one request at a time for each number, and writes preferences into it."""
 
@@ -111,10 +119,7 @@ class MonitorClient:
             return []
         if not answer.is_success:
             return _refused(answer)
-        try:
-            return _Tenants.model_validate_json(answer.content).tenants
-        except ValidationError as error:
-            return Failed(f"an answer of another form: {error.errors()[0]['type']}")
+        return read_tenants(answer.content)
 
     async def _request(self, method: str, path: str, **options: Any) -> httpx2.Response | Failed:
         try:

@@ -32,24 +32,25 @@ _SKIPPED = metrics.DUPLICATES.labels("receipt")
 
 
 def distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> list[ReceiptRow]:
-    """Return the receipts of a request as rows, each key once."""
+    """Return the receipts of a request as rows, each key once; what names a message of ours goes first."""
     rows: dict[str, ReceiptRow] = {}
     for receipt in receipts:
         event_key = bounded_key(receipt.event_key)
-        rows.setdefault(
-            event_key,
-            ReceiptRow(
-                provider=name,
-                event_key=event_key,
-                message_id=id_or_none(receipt.message_id),
-                state=receipt.state,
-                attempt=receipt.attempt,
-                provider_message_id=receipt.provider_message_id or None,
-                provider_time=receipt.provider_time,
-                error_code=receipt.error_code or None,
-                detail=receipt.detail or None,
-                webhook_log_id=log_id,
-            ),
+        message_id = id_or_none(receipt.message_id)
+        known = rows.get(event_key)
+        if known is not None and (known.message_id is not None or message_id is None):
+            continue
+        rows[event_key] = ReceiptRow(
+            provider=name,
+            event_key=event_key,
+            message_id=message_id,
+            state=receipt.state,
+            attempt=receipt.attempt,
+            provider_message_id=receipt.provider_message_id or None,
+            provider_time=receipt.provider_time,
+            error_code=receipt.error_code or None,
+            detail=receipt.detail or None,
+            webhook_log_id=log_id,
         )
     return list(rows.values())
 

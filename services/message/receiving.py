@@ -34,7 +34,7 @@ class Receiver:
         keys: list[tuple[str, str] | None] = [None] * len(messages)
         for position, message in enumerate(messages):
             try:
-                item = Intake(new_id(), _draft(message))
+                item = Intake(new_id(), read_inbound(message))
             except PosthouseError as error:
                 results[position] = pb.ReceiveResult(error=to_item_error(error))
                 continue
@@ -80,7 +80,8 @@ class Receiver:
         return results
 
 
-def _draft(message: pb.InboundMessage) -> Draft:
+def read_inbound(message: pb.InboundMessage) -> Draft:
+    """Return the draft of a message, or raise InvalidRequestError naming every field at fault."""
     faults = [
         Violation(field, "must be 1 to 255 characters without control characters")
         for field, value in (("source", message.source), ("event_id", message.event_id))

@@ -138,9 +138,8 @@ def _leaves(message: _Part) -> Iterator[_Part]:
     waiting = [message]
     while waiting:
         part = waiting.pop()
-        payload = part.get_payload()
-        if isinstance(payload, list) and part.get_content_maintype() == "multipart":
-            waiting.extend(inner for inner in reversed(payload) if isinstance(inner, Message))
+        if part.is_multipart() and part.get_content_maintype() == "multipart":
+            waiting.extend(reversed(_inner(part)))
         else:
             yield part
 
@@ -163,14 +162,21 @@ def _text(part: _Part) -> str:
 
 
 def _content(part: _Part) -> bytes:
-    payload = part.get_payload()
-    if isinstance(payload, list):  # a forwarded message
+    if part.is_multipart():  # a forwarded message
         try:
-            return b"\r\n".join(inner.as_bytes() for inner in payload if isinstance(inner, Message))
+            return b"\r\n".join(inner.as_bytes() for inner in _inner(part))
         except (MessageError, ValueError, LookupError, RecursionError):
             return b""
     content = part.get_payload(decode=True)
     return content if isinstance(content, bytes) else b""
+
+
+def _inner(part: _Part) -> list[_Part]:
+    """Return the parts of a part that has some.
+
+    Of one that has none get_payload would decode the text by whatever it calls its charset, and raise.
+    """
+    return [inner for inner in part.get_payload() if isinstance(inner, Message)]
 
 
 def _filename(part: _Part) -> str:

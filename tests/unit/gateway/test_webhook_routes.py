@@ -6,11 +6,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from gateway.app import build_app
 from gateway.rate_limits import RateLimits
-from gateway.webhooks import template_of
+from gateway.webhooks import called_url, template_of
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import ForbiddenError, NotFoundError, OverloadedError, PosthouseError
 from services.kit.status import to_item_error
@@ -103,3 +105,18 @@ async def test_metrics_name_the_route_and_not_the_provider(gateway: Gateway) -> 
     await gateway.client.post("/api/v1/webhooks/anything", content=b"{}")
     await gateway.client.post("/webhook/twilio/sms", content=b"{}")
     assert [counted(route) for route in routes] == [count + 1 for count in before]
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40), st.lists(st.tuples(st.just(b"host"), st.binary())))
+def test_no_url_is_unexpected(path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    scope = {
+        "scheme": "http",
+        "path": path.decode(errors="replace"),
+        "raw_path": path,
+        "query_string": query,
+        "headers": headers,
+        "server": ("127.0.0.1", 8000),
+    }
+    # As a text of protobuf's, which must be UTF-8.
+    assert called_url(scope).encode()
+    assert template_of(scope["path"])

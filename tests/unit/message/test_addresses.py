@@ -161,7 +161,7 @@ _pieces = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(_pieces, max_size=8).map("".join)))
-def test_any_text_is_an_address_for_good_or_refused(text: str) -> None:
+def test_no_text_is_unexpected(text: str) -> None:
     try:
         address = normalise(text, allow_short_code=True, allow_alphanumeric=True)
     except InvalidAddressError as error:

@@ -1,11 +1,9 @@
 """Fixtures of the simulator's tests: a receiver, and simulators that are closed at the end."""
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from services.kit.ids import new_id
@@ -13,16 +11,6 @@ from services.providers.base import OutboundMessage
 from services.providers.simulator import SimulatorConfig, SimulatorProvider
 from services.providers.simulator_profile import SimulatorProfile
 from tests.unit.providers.receiver import SECRET, Receiver
-
-# FUZZ_EXAMPLES=100000 makes a long run of the tests that draw their inputs; see `make fuzz`.
-hypothesis.settings.register_profile(
-    "fuzz",
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),
-    deadline=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
-if "FUZZ_EXAMPLES" in os.environ:
-    hypothesis.settings.load_profile("fuzz")
 
 StartSimulator = Callable[..., Awaitable[SimulatorProvider]]
 

@@ -1,5 +1,8 @@
 """SendGrid's webhooks under fire: whatever comes in is refused, understood or named malformed."""
 
+import base64
+import time
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,10 +10,14 @@ from hypothesis import strategies as st
 from services.providers.base import MalformedWebhookError, WebhookRequest
 from services.providers.sendgrid import SendGridConfig, SendGridProvider
 from services.providers.sendgrid_webhook import parse_events
+from tests.unit.message.drafts import check_draft
 from tests.unit.providers.sendgrid_requests import (
     RAW,
+    SIGNATURE,
+    TIMESTAMP,
     TOKEN,
     TOKEN_URL,
+    URL,
     event,
     form,
     mail,
@@ -50,6 +57,24 @@ def test_no_body_of_events_is_unexpected(body: bytes) -> None:
         return
 
 
+@given(
+    st.sampled_from([URL, TOKEN_URL, f"{URL}?token=", "http://[", ""]) | st.text(max_size=40),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "content-type": st.sampled_from(["application/json", "multipart/form-data"])
+            | st.text(max_size=20),
+            SIGNATURE: st.binary(max_size=80).map(lambda data: base64.b64encode(data).decode()) | st.text(),
+            TIMESTAMP: st.just(str(int(time.time()))) | st.integers().map(str) | st.text(max_size=14),
+        },
+    ),
+    st.binary(max_size=40),
+)
+def test_no_proof_is_unexpected(url: str, headers: dict[str, str], body: bytes) -> None:
+    genuine = url == TOKEN_URL and headers.get("content-type", "").lower() == "multipart/form-data"
+    assert PROVIDER.verify(WebhookRequest("POST", url, headers, body)) is genuine
+
+
 def check(request: WebhookRequest) -> None:
     """Check that a request is understood or malformed, and that all it says can be stored."""
     try:
@@ -57,6 +82,7 @@ def check(request: WebhookRequest) -> None:
     except MalformedWebhookError:
         return
     for inbound in content.inbound:
+        check_draft(inbound)
         assert inbound.event_key
         assert len(inbound.subject) <= 998
         assert all(len(value) <= 4000 for value in inbound.metadata.values())

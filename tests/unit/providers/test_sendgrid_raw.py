@@ -48,6 +48,9 @@ STRANGE_HEADS = [
     b"Content-Disposition: attachment; filename*0=a; filename*1*=%E9",
     b"Content-Type: multipart/mixed; boundary=x\nContent-Transfer-Encoding: base64",
     b"\xff: \xff\n\xff",
+    # The body is not ASCII, and its charset is none, or said in the form of RFC 2231.
+    b'Content-Type: text/plain; charset="a\0b"\n\n\xff',
+    b"Content-Type: text/plain; charset*=utf-8'en'utf-8\n\n\xff",
 ]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.providers.base import MalformedWebhookError, WebhookRequest
 from services.providers.simulator_webhook import parse_events, sign, verify_signature
+from tests.unit.message.drafts import check_draft
 
 BODY = b'[{"event":"delivered"}]'
 
@@ -118,6 +119,22 @@ EVENT = st.dictionaries(
 @given(st.lists(EVENT | JSON) | JSON)
 def test_no_event_is_unexpected(given_events: object) -> None:
     try:
-        parse_events(orjson.dumps(given_events))
+        content = parse_events(orjson.dumps(given_events))
     except (MalformedWebhookError, orjson.JSONEncodeError):  # the latter: a lone surrogate
         return
+    for inbound in content.inbound:
+        check_draft(inbound)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "x-posthouse-simulator-timestamp": st.integers().map(str) | st.text(max_size=14),
+            "x-posthouse-simulator-signature": st.text(max_size=70),
+        },
+    ),
+    st.binary(max_size=40),
+)
+def test_no_proof_is_unexpected(headers: dict[str, str], body: bytes) -> None:
+    assert not verify_signature(RIGHT, WebhookRequest("POST", "", headers, body))
