@@ -102,7 +102,9 @@ def _canonical_phone(text: str, strict: bool, default_region: str | None) -> str
         raise InvalidAddressError("is a phone number with too few or too many digits")
     if strict and not phonenumbers.is_valid_number(number):
         raise InvalidAddressError("is a phone number that is not assigned in its country")
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    canonical = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    # Of zeros too many the library takes one at a time; a canonical form is that of itself.
+    return canonical if canonical == text else _canonical_phone(canonical, strict, default_region)
 
 
 def _canonical_email(text: str) -> str:
