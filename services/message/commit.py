@@ -80,7 +80,7 @@ _Waiting = tuple[Unit, "asyncio.Future[Committed]"]
 
 
 class GroupCommitter:
-    """Commits units in batches of at most `batch_size` and lets at most `queue_size` items wait."""
+    """Commits units in batches that end at `batch_size`, and lets at most `queue_size` items wait."""
 
     def __init__(
         self,

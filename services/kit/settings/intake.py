@@ -13,7 +13,10 @@ class IntakeSettings(BaseSettings):
     """Taking messages and webhooks in, and keeping what was kept of them."""
 
     commit_batch_size: int = Field(
-        default=1000, ge=1, le=5000, description="Most messages that share one transaction of intake."
+        default=300,
+        ge=1,
+        le=5000,
+        description="Messages at which a transaction of intake takes no further call.",
     )
     commit_queue_size: int = Field(
         default=20000, ge=1, description="Messages that may wait for their transaction; more are refused."
