@@ -41,7 +41,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-conversation", settings.nats_replicas))
     feed = EventFeed(bus, database, ring=settings.watch_buffer, backlog=settings.watch_backlog)
-    watchers = Watchers(feed, WatchLimits(settings.watch_streams, settings.watch_heartbeat))
+    limits = WatchLimits(settings.watch_streams, settings.watch_heartbeat)
+    watchers = Watchers(feed, limits, phone_region=settings.phone_region)
     limiter = RateLimiter.build(settings)
     server = RpcServer(
         settings,

@@ -35,6 +35,11 @@ def read_participant(field: str, text: str, *, region: str | None = None) -> Add
         raise InvalidRequestError.field(field, str(error)) from None
 
 
+def read_participant_filter(field: str, text: str, *, region: str) -> str:
+    """Return the canonical form of an address to narrow by, "" when none is given."""
+    return read_participant(field, text, region=region).canonical if text else ""
+
+
 def read_participants(field: str, texts: Sequence[str], *, region: str | None = None) -> list[Address]:
     """Return one or two addresses."""
     if not 1 <= len(texts) <= _PAIR:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from posthouse.v1 import conversation_service_pb2 as pb
-from services.conversation.fields import read_participant
+from services.conversation.fields import read_participant_filter
 from services.conversation.search_query import Term, read_query
 from services.kit.enum_names import FAMILY
 from services.kit.errors import InvalidRequestError
@@ -71,13 +71,14 @@ def has_participant(address: str) -> sa.ColumnElement[bool]:
     return sa.or_(conversations.c.participant_a == address, conversations.c.participant_b == address)
 
 
-def read_filter(request: pb.ListConversationsRequest) -> ConversationFilter:
-    """Return the filter of a request, or raise InvalidRequestError naming the field."""
+def read_filter(request: pb.ListConversationsRequest, *, region: str) -> ConversationFilter:
+    """Return the filter of a request, or raise InvalidRequestError naming the field.
+
+    `region` is where numbers without a country code belong.
+    """
     since, until = read_range(request)
     return ConversationFilter(
-        participant=read_participant("participant", request.participant).canonical
-        if request.participant
-        else "",
+        participant=read_participant_filter("participant", request.participant, region=region),
         channel_family=read_family("channel_family", request.channel_family),
         tenant_id=read_label("tenant_id", request.tenant_id),
         workflow_type=read_label("workflow_type", request.workflow_type),

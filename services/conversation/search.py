@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_service_pb2 as pb
-from services.conversation.fields import read_participant
+from services.conversation.fields import read_participant_filter
 from services.conversation.filters import has_participant
 from services.conversation.highlighting import excerpt
 from services.conversation.search_query import Term, matches, read_query, stemmable, tsquery
@@ -68,12 +68,15 @@ class CompiledQuery(NamedTuple):
         return vector.op("@@", is_comparison=True)(sa.cast(self.tsquery, TSQUERY))
 
 
-def read_search(request: pb.SearchMessagesRequest) -> Search:
-    """Return what a request asks for, or raise InvalidRequestError naming the field."""
+def read_search(request: pb.SearchMessagesRequest, *, region: str) -> Search:
+    """Return what a request asks for, or raise InvalidRequestError naming the field.
+
+    `region` is where numbers without a country code belong.
+    """
     return Search(
         read_query("query", request.query),
         parse_id("conversation_id", request.conversation_id) if request.conversation_id else "",
-        read_participant("participant", request.participant).canonical if request.participant else "",
+        read_participant_filter("participant", request.participant, region=region),
         read_label("tenant_id", request.tenant_id),
     )
 

@@ -54,7 +54,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.ListConversationsRequest, _context: _Context
     ) -> pb.ListConversationsResponse:
         """Return one page of conversations, newest activity first."""
-        narrowed = read_filter(request)
+        narrowed = read_filter(request, region=self._phone_region)
         after = read_token(request.page_token, narrowed.key)
         size = page_size(request.page_size)
         async with self._database.read() as connection:
@@ -132,7 +132,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.SearchMessagesRequest, _context: _Context
     ) -> pb.SearchMessagesResponse:
         """Return one page of messages that match a query, newest first."""
-        asked = read_search(request)
+        asked = read_search(request, region=self._phone_region)
         filter_key = ["search", request.query, *asked[1:]]
         position = decode_token(request.page_token, filter_key)
         before = None if position is None else parse_id("page_token", str(position[0]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import event_pb2 as event_pb
 from services.conversation.feed import EventEntry, EventFeed
-from services.conversation.fields import read_participant
+from services.conversation.fields import read_participant_filter
 from services.kit import metrics
 from services.kit.errors import OverloadedError, UnavailableError
 from services.kit.fanout import EVERYTHING, Subscription
@@ -52,9 +52,10 @@ class WatchLimits:
 class Watchers:
     """Serves any number of streams, within the limits, from one feed."""
 
-    def __init__(self, feed: EventFeed, limits: WatchLimits) -> None:
+    def __init__(self, feed: EventFeed, limits: WatchLimits, *, phone_region: str = "US") -> None:
         self._feed = feed
         self._limits = limits
+        self._phone_region = phone_region
         self._open = 0
         self._readers = asyncio.Semaphore(_READERS)
 
@@ -66,7 +67,7 @@ class Watchers:
         """
         narrowed = WatchFilter(
             parse_id("conversation_id", request.conversation_id) if request.conversation_id else "",
-            read_participant("participant", request.participant).canonical if request.participant else "",
+            read_participant_filter("participant", request.participant, region=self._phone_region),
         )
         after = read_position("after_event_id", request.after_event_id)
         if self._open >= self._limits.streams:

@@ -88,7 +88,7 @@ async def test_conversation_ids_are_checked(
         "(555) 987-6543",
     ],
 )
-async def test_lookup_takes_a_number_in_any_form(stub: Any, seed: Seed, written: str) -> None:
+async def test_a_number_is_taken_in_any_form(stub: Any, seed: Seed, written: str) -> None:
     older = await seed.conversation()
     newer = await seed.conversation(ours="+15550001111", archive_time=START)
     await seed.conversation("+15550002222")
@@ -97,6 +97,8 @@ async def test_lookup_takes_a_number_in_any_form(stub: Any, seed: Seed, written:
     assert [conversation.id for conversation in found.conversations] == [newer, older]
     both = await stub.LookupConversation(pb.LookupConversationRequest(participants=[OURS, written]))
     assert [conversation.id for conversation in both.conversations] == [older]
+    listed = await stub.ListConversations(pb.ListConversationsRequest(participant=written))
+    assert [conversation.id for conversation in listed.conversations] == [older]
 
 
 async def test_lookup_by_family(stub: Any, seed: Seed) -> None:

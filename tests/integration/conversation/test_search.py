@@ -139,7 +139,7 @@ async def test_filters(seed: Seed, find: Find) -> None:
     second = await seed.message(other, body="hello", sender="+15550001111")
     assert await find("hello") == [second, first]
     assert await find("hello", conversation_id=mine) == [first]
-    assert await find("hello", participant="(555) 000-1111 ".replace("(", "+1 (")) == [second]
+    assert await find("hello", participant="(555) 000-1111 ") == [second]
     assert await find("hello", participant=OURS) == [second, first]
     assert await find("hello", tenant_id="t1") == [first]
     assert await find("hello", tenant_id="t1", participant="+15550001111") == []
