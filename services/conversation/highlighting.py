@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.conversation.search_text import MAX_WORDS, Searchable, head_words, text_of
-from services.conversation.words import split_words
+from services.conversation.words import word_spans
 
 _LENGTH: Final = 200
 # Characters before the first word found.
@@ -18,11 +18,11 @@ def excerpt(message: Searchable, places: Sequence[int]) -> str:
     """
     text = text_of(message)
     head = len(head_words(message))
-    words = list(split_words(text))[: MAX_WORDS - head]
+    words = word_spans(text)[: MAX_WORDS - head]
     count = head + len(words)
     # Beyond the highest position PostgreSQL has one place for all that follows.
     found = {(place - 1) % count - head for place in places if 0 < place <= 2 * count and place <= MAX_WORDS}
-    spans = [(words[place].start, words[place].end) for place in sorted(found) if place >= 0]
+    spans = [words[place] for place in sorted(found) if place >= 0]
     start = _word_start(text, max(0, spans[0][0] - _LEAD)) if spans else 0
     end = min(len(text), start + _LENGTH)
     parts, done = [], start

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_service_pb2 as pb
@@ -21,19 +21,24 @@ from services.ledger.database import keyring_of
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, message_search, messages
 
-# The newest rows, which are looked through one by one: words that are common fill a page from them. Those
-# that do not are looked for by the index on words, which cannot say what is newest: in windows of time, each
-# so many times longer than the one before, that what it finds is about a page.
-_RECENT: Final = 8_000
-_GROWTH: Final = 16
+# The newest rows are looked through one by one: words that are common fill a page from them. The rest is
+# looked for by the index, which cannot say what is newest: in windows of time. How long each is follows from
+# what was found before it; these are its length to all before it, at most, at least (twice as long each
+# time), and to what should do. Reading the index costs more than looking at rows in vain: hence the margin.
+_RECENT: Final = 6_000
+_MOST: Final = 32.0
+_LEAST: Final = 0.5
+_MARGIN: Final = 2.5
+# With so many found, a page ends with a window rather than wait for another one.
+_ENOUGH: Final = 20
 
-# Conversations of a filter that are looked through one by one.
+# Conversations of a filter that are looked through one by one, and messages that they may have together.
 _FEW_CONVERSATIONS: Final = 500
-
+_FEW_MESSAGES: Final = 10_000
 
 # Of the newest rows, so many with a word make it common for a filter of conversations: walking them in their
-# order, about 50 are found in the time the index needs to find all messages with a rarer word.
-_COMMON: Final = 10
+# order, a page is found in the time the index needs to find all messages with a rarer word.
+_COMMON: Final = 30
 
 _NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -84,11 +89,14 @@ def read_search(request: pb.SearchMessagesRequest, *, region: str) -> Search:
 async def search_messages(
     connection: AsyncConnection, search: Search, *, before: str | None, limit: int
 ) -> tuple[list[pb.SearchHit], str | None]:
-    """Return a page of hits, newest first, and the id where the next one starts, None on the last."""
+    """Return a page of hits, newest first, and the id below which the next one starts, None on the last.
+
+    A page that is not the last may be shorter than `limit`.
+    """
     query = await compile_query(connection, search.terms)
-    ids = await _find(connection, search, query, before=before, limit=limit + 1)
+    ids, end = await _find(connection, search, query, before=before, limit=limit + 1)
     hits = await _hits(connection, query, ids[:limit])
-    return hits, ids[limit - 1] if len(ids) > limit else None
+    return hits, ids[limit - 1] if len(ids) > limit else end
 
 
 async def compile_query(connection: AsyncConnection, terms: Sequence[Term]) -> CompiledQuery:
@@ -99,7 +107,8 @@ async def compile_query(connection: AsyncConnection, terms: Sequence[Term]) -> C
 
 async def _find(
     connection: AsyncConnection, search: Search, query: CompiledQuery, *, before: str | None, limit: int
-) -> list[str]:
+) -> tuple[list[str], str | None]:
+    """Return up to `limit` ids, and where it was looked until if there may be more below."""
     row = message_search.c
     narrowed: list[sa.ColumnElement[bool]] = []
     if search.conversation_id:
@@ -108,12 +117,12 @@ async def _find(
     if within:
         few = await _few_conversations(connection, within)
         if few is not None:
-            narrowed.append(row.conversation_id.in_(few))
-    older = [row.message_id < before] if before is not None else []
+            narrowed.append(_is_one_of(row.conversation_id, few))
     newest = row.message_id.desc()
+    older = [row.message_id < before] if before is not None else []
     if narrowed:
         statement = sa.select(row.message_id).where(*narrowed, *older, query.matched_by(row.vector))
-        return list((await connection.execute(statement.order_by(newest).limit(limit))).scalars())
+        return list((await connection.execute(statement.order_by(newest).limit(limit))).scalars()), None
     recent = sa.select(row.message_id, row.conversation_id, row.vector).where(*older)
     walked = recent.order_by(newest).limit(_RECENT).subquery()
     statement = sa.select(walked.c.message_id).where(query.matched_by(walked.c.vector))
@@ -121,38 +130,40 @@ async def _find(
         statement = statement.where(_among(walked.c.conversation_id, within))
     found = list((await connection.execute(statement.limit(limit))).scalars())
     if len(found) >= limit:
-        return found
+        return found, None
     ids = sa.select(row.message_id).where(*older).order_by(newest).limit(1)
     ends = sa.select(
         ids.scalar_subquery().label("first"), ids.offset(_RECENT - 1).scalar_subquery().label("last")
     )
     first, last = (await connection.execute(ends)).one()
     if last is None:
-        return found
+        return found, None
     conditions = [query.matched_by(row.vector)]
     if within:
         conditions.append(_among(row.conversation_id, within))
-    span = time_of_id(first) - time_of_id(last)
-    return found + await _find_older(connection, conditions, before=last, span=span, limit=limit - len(found))
+    return found, await _find_older(connection, conditions, found, first=first, before=last, limit=limit)
 
 
 async def _find_older(
     connection: AsyncConnection,
     conditions: Sequence[sa.ColumnElement[bool]],
+    found: list[str],
     *,
+    first: str,
     before: str,
-    span: float,
     limit: int,
-) -> list[str]:
-    """Return the ids below `before` that meet the conditions, newest first; `span` is in seconds."""
+) -> str | None:
+    """Add what meets the conditions below `before` to what was found from `first` to there, newest first.
+
+    Return where it was looked until if there may be more below.
+    """
     row = message_search.c
-    found: list[str] = []
-    moment = time_of_id(before)
-    while before != _NO_ID and len(found) < limit:
-        span *= _GROWTH
-        begin = (
-            first_id_at(datetime.fromtimestamp(max(0.0, moment - span), UTC)) if 0 < span < moment else _NO_ID
-        )
+    newest, moment, least = time_of_id(first), time_of_id(before), _LEAST
+    while before != _NO_ID and (least == _LEAST or len(found) < min(_ENOUGH, limit)):
+        share = min(_MOST, _MARGIN * (limit - len(found)) / len(found)) if found else _MOST
+        span = max(least, share) * (newest - moment)
+        least *= 2
+        begin = first_id_at(datetime.fromtimestamp(moment - span, UTC)) if 0 < span < moment else _NO_ID
         matching = sa.select(row.message_id).where(
             row.message_id < before, row.message_id >= begin, *conditions
         )
@@ -160,8 +171,8 @@ async def _find_older(
         fenced = matching.offset(0).subquery()
         statement = sa.select(fenced.c.message_id).order_by(fenced.c.message_id.desc())
         found += (await connection.execute(statement.limit(limit - len(found)))).scalars()
-        before = begin
-    return found
+        before, moment = begin, moment - span
+    return before if before != _NO_ID else None
 
 
 def _conversation_conditions(search: Search) -> list[sa.ColumnElement[bool]]:
@@ -176,10 +187,18 @@ def _conversation_conditions(search: Search) -> list[sa.ColumnElement[bool]]:
 async def _few_conversations(
     connection: AsyncConnection, conditions: Sequence[sa.ColumnElement[bool]]
 ) -> list[str] | None:
-    """Return the conversations that meet the conditions, None when they are many."""
-    statement = sa.select(conversations.c.id).where(*conditions).limit(_FEW_CONVERSATIONS + 1)
-    ids = list((await connection.execute(statement)).scalars())
-    return ids if len(ids) <= _FEW_CONVERSATIONS else None
+    """Return the conversations that meet the conditions, None when they or their messages are many."""
+    columns = conversations.c.id, conversations.c.message_count
+    statement = sa.select(*columns).where(*conditions).limit(_FEW_CONVERSATIONS + 1)
+    rows = (await connection.execute(statement)).all()
+    if len(rows) > _FEW_CONVERSATIONS or sum(row.message_count for row in rows) > _FEW_MESSAGES:
+        return None
+    return [row.id for row in rows]
+
+
+def _is_one_of(column: sa.ColumnElement[str], ids: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition of IN with one parameter: hundreds take as long to send as to search."""
+    return column == sa.any_(sa.literal(list(ids), ARRAY(sa.UUID(as_uuid=False))))
 
 
 def _among(
@@ -195,7 +214,7 @@ async def _hits(connection: AsyncConnection, query: CompiledQuery, ids: Sequence
     statement = (
         sa.select(*columns)
         .outerjoin_from(messages, conversations, conversations.c.id == messages.c.conversation_id)
-        .where(messages.c.id.in_(ids))
+        .where(_is_one_of(messages.c.id, ids))
         .order_by(messages.c.id.desc())
     )
     rows = (await connection.execute(statement)).all()
@@ -232,7 +251,7 @@ async def _places(
         sa.select(message_search.c.message_id, unnested.c.positions)
         .select_from(message_search)
         .join(unnested, sa.true())
-        .where(message_search.c.message_id.in_(ids), found)
+        .where(_is_one_of(message_search.c.message_id, ids), found)
     )
     places: dict[str, list[int]] = {}
     for row in await connection.execute(statement):
@@ -254,8 +273,9 @@ async def having_text(connection: AsyncConnection, terms: Sequence[Term]) -> sa.
     row = message_search.c
     recent = sa.select(row.vector).order_by(row.message_id.desc()).limit(_RECENT).subquery()
     counted = sa.select(sa.func.count()).where(query.matched_by(recent.c.vector))
+    matching = query.matched_by(row.vector)
     if (await connection.scalar(counted) or 0) < _COMMON:
-        matching = sa.select(row.conversation_id).where(query.matched_by(row.vector)).distinct()
-        return conversations.c.id.in_((await connection.execute(matching)).scalars().all())
+        # Fenced off by OFFSET, or the planner may look into every conversation in the order of the list.
+        return conversations.c.id.in_(sa.select(row.conversation_id).where(matching).offset(0))
     # Common words are in many of the conversations that are looked at anyway.
-    return sa.exists().where(row.conversation_id == conversations.c.id, query.matched_by(row.vector))
+    return sa.exists().where(row.conversation_id == conversations.c.id, matching)

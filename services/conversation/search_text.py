@@ -1,5 +1,6 @@
 """What of a message can be found by search, and the vector that PostgreSQL indexes of it."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -15,6 +16,8 @@ MAX_CHARACTERS: Final = 200_000
 
 # Configurations of PostgreSQL by language; each removes endings its own way.
 CONFIGURATIONS: Final[Mapping[str, str]] = {"en": "english", "es": "spanish", "pt": "portuguese"}
+
+_NORTH_AMERICAN: Final = re.compile(r"\+1[2-9][0-9]{9}")
 
 
 class Searchable(NamedTuple):
@@ -56,6 +59,8 @@ def address_words(address: str) -> tuple[str, ...]:
     if not address.startswith("+"):
         return tuple(fold_words(address))
     digits = address[1:]
+    if _NORTH_AMERICAN.fullmatch(address):  # the library takes a tenth of a millisecond to say the same
+        return digits, digits[1:]
     try:
         national = str(phonenumbers.parse(address, None).national_number)
     except phonenumbers.NumberParseException:

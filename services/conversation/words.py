@@ -34,6 +34,13 @@ def split_words(text: str) -> Iterator[Word]:
             yield Word(folded, match.start(), match.end())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the words of a text begin and end, in order."""
+    if text.isascii():
+        return [match.span() for match in _KEPT.finditer(text)]
+    return [(word.start, word.end) for word in split_words(text)]
+
+
 def fold_words(text: str) -> list[str]:
     """Return the folded words of a text."""
     if text.isascii():
