@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class StartFailedError(Exception):
 class BenchStack:
     """A running stack."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self._data = folder / "data"
         # Messages from this one on are waited for.
         self.first_id = first_id_at(datetime.fromtimestamp(0, UTC))
@@ -59,7 +59,7 @@ class BenchStack:
         self.grpc_port, self.http_port = free_ports(6), free_ports(1)
         command = [sys.executable, "-P", "-m", "cli.main", "up", "--data-dir", str(self._data)]
         command += ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
-        self._process = spawn(command, log=self._log, env=environment(_SETTINGS), cwd=folder)
+        self._process = spawn(command, log=self._log, env=environment({**_SETTINGS, **settings}), cwd=folder)
         self._await_health()
 
     @property
@@ -153,12 +153,12 @@ class BenchStack:
 
 
 @contextlib.contextmanager
-def running_stack() -> Iterator[BenchStack]:
-    """Yield a stack on a folder that is deleted afterwards."""
+def running_stack(settings: Mapping[str, str] | None = None) -> Iterator[BenchStack]:
+    """Yield a stack on a folder that is deleted afterwards; `settings` are those beside the benchmarks'."""
     folder = Path(tempfile.mkdtemp(prefix="posthouse-bench-"))
     stack = None
     try:
-        stack = BenchStack(folder)
+        stack = BenchStack(folder, settings or {})
         yield stack
     finally:
         if stack is not None:

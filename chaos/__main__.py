@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares
+from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares, watchers
 from chaos.findings import Finding, print_table
 from services.kit.config import Settings
 from tests.e2e.stack import E2eStack, running_stack
@@ -51,6 +51,15 @@ _SCENARIOS: Mapping[str, _Scenario] = {
     shares.NAME: lambda stack, options: shares.run(stack, sender=_sender(5), messages=options.attempts),
     budget.NAME: lambda stack, options: budget.run(
         stack, sender=_sender(6), waiting=options.waiting, window=60.0
+    ),
+    watchers.NAME: lambda stack, options: watchers.run(
+        stack,
+        sender=_sender(8),
+        draw=_draw(options),
+        resumes=options.resumes,
+        rate=options.rate,
+        pause=options.pause,
+        idle=options.watchers,
     ),
     rates.NAME: lambda stack, options: rates.run(stack, seconds=options.seconds),
 }
@@ -99,7 +108,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("--broker-losses", int, 20, "times that the broker's store is deleted"),
         ("--sigterms", int, 50, "SIGTERMs of the four processes"),
         ("--rounds", int, 10, "restarts of every process, one after the other, in the scenario rolling"),
-        ("--rate", float, 100.0, "messages a second in the scenarios broker, drains and rolling"),
+        ("--rate", float, 100.0, "messages a second in the scenarios broker, drains, rolling and watchers"),
+        ("--resumes", int, 100, "times that each watcher is cut off and comes back"),
+        ("--watchers", int, 2000, "watchers of a gateway that is stopped"),
         ("--attempts", int, 5000, "messages sent through the faulty profile"),
         ("--waiting", int, 10_000, "messages a minute while the provider is down"),
         ("--seconds", float, 60.0, "length of each measurement of a rate"),

@@ -109,6 +109,15 @@ class ReplayedEvents(_Shape):
     resume_at: Time | None = Field(description="since of the next call; null: that was all.")
 
 
+class EventDeliveryAttempt(_Shape):
+    """One request that carried an event."""
+
+    ended_at: Time
+    status_code: int | None = Field(description="HTTP status; null: no answer came.")
+    error: str | None = Field(description="Why it failed; null: it did not.")
+    duration_ms: int
+
+
 class EventDelivery(_Shape):
     """One event on its way to a subscription."""
 
@@ -125,6 +134,7 @@ class EventDelivery(_Shape):
     status_code: int | None = Field(description="HTTP status of the last attempt.")
     error: str | None
     duration_ms: int | None
+    attempts: list[EventDeliveryAttempt] = Field(description="The last 50, oldest first.")
 
 
 class EventDeliveries(_Shape):

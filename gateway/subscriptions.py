@@ -210,4 +210,13 @@ def _delivery(item: subscription_pb2.EventDelivery) -> render.Json:
         "status_code": item.status_code or None,
         "error": item.error or None,
         "duration_ms": item.duration_ms if item.HasField("attempt_time") else None,
+        "attempts": [
+            {
+                "ended_at": _when(attempt, "end_time"),
+                "status_code": attempt.status_code or None,
+                "error": attempt.error or None,
+                "duration_ms": attempt.duration_ms,
+            }
+            for attempt in item.attempts
+        ],
     }

@@ -80,7 +80,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     finally:
         await server.retire(settings.drain_notice)
         await cancel_all(tasks)
-        feed.end_watchers()
+        # Told one by one, which takes a while for thousands; what is left when the server stops is cut off.
+        await watchers.end(settings.shutdown_grace / 2)
         await server.stop()
         await feed.close()
         await bus.close()

@@ -5,7 +5,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -34,6 +34,9 @@ _GATHER: Final = 0.005
 # Seconds that requests under way get when the process stops; what they do not reach comes again.
 _GRACE: Final = 2.0
 _AGENT: Final = "Posthouse"
+
+# Hears the id of a subscription that was disabled, and why.
+Disabled = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class DeliveryPolicy:
 
 
 class DeliveryWorker:
-    """Claims deliveries that are due, posts them, and settles them."""
+    """Claims deliveries that are due, posts them, and settles them. `disabled` hears what that disables."""
 
     def __init__(
         self,
@@ -74,12 +77,14 @@ class DeliveryWorker:
         policy: DeliveryPolicy,
         *,
         source: str,
+        disabled: Disabled,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._client = client
         self._policy = policy
         self._source = source
+        self._disabled = disabled
         self._clock = clock
         self._wake = asyncio.Event()
         self._flights: set[asyncio.Task[None]] = set()
@@ -191,8 +196,7 @@ class DeliveryWorker:
                 status=answer.status,
             )
         if disabled:
-            metrics.SUBSCRIPTIONS_DISABLED.labels(disabled).inc()
-            _log.warning("subscription_disabled", subscription_id=claimed.subscription_id, reason=disabled)
+            await self._disabled(claimed.subscription_id, disabled)
 
 
 def _tried(answer: Answer) -> Tried:

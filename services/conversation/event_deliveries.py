@@ -68,22 +68,34 @@ RETURNING e.id::text, s.id::text, e.message_id::text, e.sequence, e.event_time, 
   s.url, s.secret, CASE WHEN s.overlap_end_time > now() THEN s.old_secret END
 """
 
+# Attempts that are kept of a delivery; replays begin to count anew and do not forget.
+_KEPT: Final = 50
+
+# What follows of the attempts when one more has ended.
+_ATTEMPTS: Final = f"""
+    attempts = CASE WHEN jsonb_array_length(attempts) < {_KEPT} THEN attempts ELSE attempts - 0 END
+      || jsonb_build_array(jsonb_build_array(now(), %(status)s::int, %(error)s::text, %(duration)s::int))
+"""
+
+# Only constants of this module go into the texts.
 # The lease is the fence: whoever has lost it, to another process or to a replay, settles nothing.
-_DELIVERED = """
+_DELIVERED = f"""
 WITH settled AS (
   UPDATE event_deliveries SET state = 'delivered', due_time = NULL, attempt_count = attempt_count + 1,
-    attempt_time = now(), status_code = %(status)s, error = NULL, duration_ms = %(duration)s
+    attempt_time = now(), status_code = %(status)s, error = NULL, duration_ms = %(duration)s,
+    {_ATTEMPTS}
   WHERE id = %(id)s AND due_time = %(lease_end)s
 )
 UPDATE subscriptions SET fail_time = NULL WHERE id = %(subscription)s AND fail_time IS NOT NULL
-"""
+"""  # noqa: S608
 
-_FAILED = """
+_FAILED = f"""
 WITH settled AS (
   UPDATE event_deliveries SET state = CASE WHEN %(last)s THEN 'failed' ELSE 'pending' END,
     due_time = CASE WHEN NOT %(last)s THEN now() + make_interval(secs => %(again_after)s::float8) END,
     attempt_count = attempt_count + 1, attempt_time = now(), status_code = %(status)s, error = %(error)s,
-    duration_ms = %(duration)s
+    duration_ms = %(duration)s,
+    {_ATTEMPTS}
   WHERE id = %(id)s AND due_time = %(lease_end)s
 )
 UPDATE subscriptions SET fail_time = coalesce(fail_time, now()),
@@ -93,7 +105,7 @@ FROM (SELECT now() - make_interval(secs => %(disable_after)s::float8) AS since) 
 WHERE id = %(subscription)s AND disable_time IS NULL
   AND (fail_time IS NULL OR %(gone)s OR fail_time <= limits.since)
 RETURNING disable_reason
-"""
+"""  # noqa: S608
 
 _REPLAY = """
 WITH chosen AS (
@@ -183,6 +195,7 @@ async def settle_delivered(connection: HotConnection, claimed: Claimed, tried: T
             "subscription": claimed.subscription_id,
             "lease_end": claimed.lease_end,
             "status": tried.status,
+            "error": None,
             "duration": tried.duration_ms,
         },
     )

@@ -10,6 +10,7 @@ from typing import Final
 from services.conversation import event_deliveries
 from services.conversation.delivering import DeliveryPolicy, DeliveryWorker
 from services.conversation.shared_feed import SharedFeed
+from services.conversation.subscription_news import SubscriptionNews
 from services.conversation.subscriptions import SubscriptionKeeper
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.cancelling import cancel_all
@@ -136,14 +137,17 @@ async def subscribing(settings: Settings, database: Database, bus: Bus) -> Async
         retry_max=settings.subscription_retry_max,
         disable_after=settings.subscription_disable_after,
     )
-    worker = DeliveryWorker(database, client, policy, source=settings.webhook_base_url)
+    news = SubscriptionNews(bus)
+    worker = DeliveryWorker(
+        database, client, policy, source=settings.webhook_base_url, disabled=news.disabled
+    )
     work = Subscribing(database, bus, worker, retention=settings.subscription_retention)
     tasks = [
         asyncio.create_task(worker.run(), name="event-deliveries"),
         asyncio.create_task(work.run(), name="subscriptions"),
     ]
     try:
-        yield SubscriptionKeeper(database, targets, wake=worker.wake)
+        yield SubscriptionKeeper(database, targets, wake=worker.wake, disabled=news.disabled)
     finally:
         await cancel_all(tasks)
         await worker.close()

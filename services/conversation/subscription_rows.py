@@ -42,6 +42,7 @@ _LOGGED = (
     event_deliveries.c.status_code,
     event_deliveries.c.error,
     event_deliveries.c.duration_ms,
+    event_deliveries.c.attempts,
 )
 
 
@@ -60,6 +61,13 @@ async def get(connection: AsyncConnection, subscription_id: str) -> subscription
     """Return a subscription; raises NotFoundError."""
     statement = sa.select(*_SHOWN).where(subscriptions.c.id == subscription_id)
     return _found((await connection.execute(statement)).one_or_none())
+
+
+async def check_known(connection: AsyncConnection, subscription_id: str) -> None:
+    """Raise NotFoundError when there is neither such a subscription nor a log of one."""
+    logged = sa.select(sa.literal(1)).where(event_deliveries.c.subscription_id == subscription_id).limit(1)
+    if (await connection.execute(logged)).one_or_none() is None:
+        await get(connection, subscription_id)
 
 
 async def list_newest(
@@ -166,6 +174,18 @@ def _delivery(row: Any) -> subscription_pb2.EventDelivery:
         status_code=row.status_code or 0,
         error=row.error or "",
         duration_ms=row.duration_ms or 0,
+        attempts=[_attempt(*attempt) for attempt in row.attempts],
+    )
+
+
+def _attempt(
+    end: str, status: int | None, error: str | None, duration: int
+) -> subscription_pb2.EventDeliveryAttempt:
+    return subscription_pb2.EventDeliveryAttempt(
+        end_time=_stamp(datetime.fromisoformat(end)),
+        status_code=status or 0,
+        error=error or "",
+        duration_ms=duration,
     )
 
 

@@ -120,10 +120,12 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
         after = read_token(request.page_token, filter_key)
         size = page_size(request.page_size)
         async with self._database.read_primary() as connection:
-            await subscription_rows.get(connection, subscription_id)
             page, last = await subscription_rows.list_deliveries(
                 connection, subscription_id, state=state, after=after, limit=size
             )
+            if not page:
+                # The log of one that was deleted can be read as long as it is kept.
+                await subscription_rows.check_known(connection, subscription_id)
         token = write_token(filter_key, last) if last else ""
         return pb.ListEventDeliveriesResponse(deliveries=page, next_page_token=token)
 

@@ -1,6 +1,6 @@
 """The use cases of subscriptions: making, changing and rotating them, and posting events again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -34,12 +34,24 @@ class Replayed(NamedTuple):
 
 
 class SubscriptionKeeper:
-    """The subscriptions of a ledger. `wake` is called when there is something to post."""
+    """The subscriptions of a ledger.
 
-    def __init__(self, database: Database, targets: TargetPolicy, *, wake: Callable[[], None]) -> None:
+    `wake` is called when there is something to post, `disabled` with the id of a subscription that was
+    disabled, and why.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        targets: TargetPolicy,
+        *,
+        wake: Callable[[], None],
+        disabled: Callable[[str, str], Awaitable[None]],
+    ) -> None:
         self._database = database
         self._targets = targets
         self._wake = wake
+        self._disabled = disabled
 
     async def create(
         self, url: str, event_types: Sequence[str], description: str
@@ -81,8 +93,11 @@ class SubscriptionKeeper:
         if not values and disabled is None:
             raise InvalidRequestError.field("update_mask", "must not be empty")
         async with self._database.write() as connection:
+            before = await subscription_rows.get(connection, subscription_id)
             changed = await subscription_rows.change(connection, subscription_id, disabled=disabled, **values)
         _note("subscription_changed", subscription_id, fields=sorted(set(paths)))
+        if changed.disabled and not before.disabled:
+            await self._disabled(subscription_id, changed.disable_reason)
         self._wake()
         return changed
 

@@ -57,7 +57,16 @@ class Watchers:
         self._limits = limits
         self._phone_region = phone_region
         self._open = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
         self._readers = asyncio.Semaphore(_READERS)
+
+    async def end(self, patience: float) -> None:
+        """Have every watcher told to come back, and wait until they have left, `patience` seconds at most."""
+        self._feed.end_watchers()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._nobody.wait()
 
     async def watch(self, request: pb.WatchEventsRequest) -> AsyncIterator[pb.WatchEventsResponse]:
         """Yield what a request asks for, until the watcher leaves.
@@ -73,6 +82,7 @@ class Watchers:
         if self._open >= self._limits.streams:
             raise OverloadedError("too many watchers are connected", retry_after=5)
         self._open += 1
+        self._nobody.clear()
         metrics.WATCHERS.labels("grpc").set(self._open)
         self._feed.attendance.enter()
         try:
@@ -83,6 +93,8 @@ class Watchers:
                 yield response
         finally:
             self._open -= 1
+            if not self._open:
+                self._nobody.set()
             self._feed.attendance.leave()
             metrics.WATCHERS.labels("grpc").set(self._open)
 

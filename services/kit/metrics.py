@@ -133,5 +133,7 @@ EVENT_DELIVERY_LAG = Histogram(
     buckets=(*_LATENCY, 30, 60, 300),
 )
 SUBSCRIPTIONS_DISABLED = Counter(
-    "subscriptions_disabled_total", "Subscriptions that were disabled since they failed.", ["reason"]
+    "subscriptions_disabled_total",
+    "Subscriptions that were disabled, by reason: request, failing, gone.",
+    ["reason"],
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares
+from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares, watchers
 from chaos.findings import Finding
 from tests.e2e.stack import E2eStack, running_stack
 
@@ -79,6 +79,13 @@ def test_faults_have_the_shares_asked_for(stack: E2eStack, senders: list[str]) -
 
 def test_a_provider_that_is_down_is_left_in_peace(stack: E2eStack, senders: list[str]) -> None:
     found = budget.run(stack, sender=senders.pop(), waiting=2000, window=3.0, windows=1, slack=budget.IN_HAND)
+    _check(found)
+
+
+def test_watchers_see_everything_once(stack: E2eStack, senders: list[str], draw: random.Random) -> None:
+    found = watchers.run(
+        stack, sender=senders.pop(), draw=draw, resumes=5, rate=20, pause=0.5, idle=200, each=1
+    )
     _check(found)
 
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from posthouse.v1 import message_pb2 as posthouse_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18posthouse/v1/event.proto\x12\x0cposthouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aposthouse/v1/message.proto\":\n\x10\x44ispatchEnvelope\x12\x11\n\toutbox_id\x18\x01 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\t\"\xdf\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x05 \x01(\t\x12&\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x15.posthouse.v1.Channel\x12*\n\tdirection\x18\x07 \x01(\x0e\x32\x17.posthouse.v1.Direction\x12)\n\x05state\x18\x08 \x01(\x0e\x32\x1a.posthouse.v1.MessageState\x12\x0e\n\x06sender\x18\t \x01(\t\x12\x11\n\trecipient\x18\n \x01(\t\x12\x10\n\x08provider\x18\x0b \x01(\t\x12\x12\n\nerror_code\x18\x0c \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\r \x01(\x05\"1\n\nEventBatch\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.posthouse.v1.Eventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18posthouse/v1/event.proto\x12\x0cposthouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aposthouse/v1/message.proto\":\n\x10\x44ispatchEnvelope\x12\x11\n\toutbox_id\x18\x01 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\t\"\xf8\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x05 \x01(\t\x12&\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x15.posthouse.v1.Channel\x12*\n\tdirection\x18\x07 \x01(\x0e\x32\x17.posthouse.v1.Direction\x12)\n\x05state\x18\x08 \x01(\x0e\x32\x1a.posthouse.v1.MessageState\x12\x0e\n\x06sender\x18\t \x01(\t\x12\x11\n\trecipient\x18\n \x01(\t\x12\x10\n\x08provider\x18\x0b \x01(\t\x12\x12\n\nerror_code\x18\x0c \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\r \x01(\x05\x12\x17\n\x0fsubscription_id\x18\x0e \x01(\t\"1\n\nEventBatch\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.posthouse.v1.Eventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DISPATCHENVELOPE']._serialized_start=103
   _globals['_DISPATCHENVELOPE']._serialized_end=161
   _globals['_EVENT']._serialized_start=164
-  _globals['_EVENT']._serialized_end=515
-  _globals['_EVENTBATCH']._serialized_start=517
-  _globals['_EVENTBATCH']._serialized_end=566
+  _globals['_EVENT']._serialized_end=540
+  _globals['_EVENTBATCH']._serialized_start=542
+  _globals['_EVENTBATCH']._serialized_end=591
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ class DispatchEnvelope(_message.Message):
     def __init__(self, outbox_id: _Optional[str] = ..., message_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("id", "type", "create_time", "message_id", "conversation_id", "channel", "direction", "state", "sender", "recipient", "provider", "error_code", "attempt_number")
+    __slots__ = ("id", "type", "create_time", "message_id", "conversation_id", "channel", "direction", "state", "sender", "recipient", "provider", "error_code", "attempt_number", "subscription_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Event(_message.Message):
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     type: str
     create_time: _timestamp_pb2.Timestamp
@@ -46,7 +47,8 @@ class Event(_message.Message):
     provider: str
     error_code: str
     attempt_number: int
-    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message_id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., direction: _Optional[_Union[_message_pb2.Direction, str]] = ..., state: _Optional[_Union[_message_pb2.MessageState, str]] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., provider: _Optional[str] = ..., error_code: _Optional[str] = ..., attempt_number: _Optional[int] = ...) -> None: ...
+    subscription_id: str
+    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message_id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., direction: _Optional[_Union[_message_pb2.Direction, str]] = ..., state: _Optional[_Union[_message_pb2.MessageState, str]] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., provider: _Optional[str] = ..., error_code: _Optional[str] = ..., attempt_number: _Optional[int] = ..., subscription_id: _Optional[str] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("events",)

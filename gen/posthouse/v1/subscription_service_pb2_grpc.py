@@ -110,7 +110,7 @@ class SubscriptionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSubscription(self, request, context):
-        """Deletes a subscription, whatever is on its way to it; idempotent.
+        """Deletes a subscription, whatever is on its way to it; idempotent. Its log stays as long as others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +131,7 @@ class SubscriptionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEventDeliveries(self, request, context):
-        """Lists what was and will be posted to a subscription, newest event first.
+        """Lists what was and will be posted to a subscription, deleted ones included, newest event first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

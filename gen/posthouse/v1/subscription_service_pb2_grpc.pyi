@@ -42,13 +42,13 @@ class SubscriptionServiceStub:
     UpdateSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.UpdateSubscriptionRequest, _subscription_service_pb2.UpdateSubscriptionResponse]
     """Changes what the update mask names, and enables or disables."""
     DeleteSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.DeleteSubscriptionRequest, _subscription_service_pb2.DeleteSubscriptionResponse]
-    """Deletes a subscription, whatever is on its way to it; idempotent."""
+    """Deletes a subscription, whatever is on its way to it; idempotent. Its log stays as long as others."""
     RotateSubscriptionSecret: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.RotateSubscriptionSecretRequest, _subscription_service_pb2.RotateSubscriptionSecretResponse]
     """Gives a subscription a new secret; for a while requests carry a signature of each."""
     ReplayEvents: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.ReplayEventsRequest, _subscription_service_pb2.ReplayEventsResponse]
     """Posts events again, one or those of a range of time, under the webhook-id they had."""
     ListEventDeliveries: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.ListEventDeliveriesRequest, _subscription_service_pb2.ListEventDeliveriesResponse]
-    """Lists what was and will be posted to a subscription, newest event first."""
+    """Lists what was and will be posted to a subscription, deleted ones included, newest event first."""
 
 @_typing.type_check_only
 class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
@@ -64,13 +64,13 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     UpdateSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.UpdateSubscriptionRequest, _subscription_service_pb2.UpdateSubscriptionResponse]  # type: ignore[assignment]
     """Changes what the update mask names, and enables or disables."""
     DeleteSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.DeleteSubscriptionRequest, _subscription_service_pb2.DeleteSubscriptionResponse]  # type: ignore[assignment]
-    """Deletes a subscription, whatever is on its way to it; idempotent."""
+    """Deletes a subscription, whatever is on its way to it; idempotent. Its log stays as long as others."""
     RotateSubscriptionSecret: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RotateSubscriptionSecretRequest, _subscription_service_pb2.RotateSubscriptionSecretResponse]  # type: ignore[assignment]
     """Gives a subscription a new secret; for a while requests carry a signature of each."""
     ReplayEvents: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.ReplayEventsRequest, _subscription_service_pb2.ReplayEventsResponse]  # type: ignore[assignment]
     """Posts events again, one or those of a range of time, under the webhook-id they had."""
     ListEventDeliveries: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.ListEventDeliveriesRequest, _subscription_service_pb2.ListEventDeliveriesResponse]  # type: ignore[assignment]
-    """Lists what was and will be posted to a subscription, newest event first."""
+    """Lists what was and will be posted to a subscription, deleted ones included, newest event first."""
 
 class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SubscriptionService posts events to endpoints of customers. It runs beside ConversationService."""
@@ -113,7 +113,7 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subscription_service_pb2.DeleteSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.DeleteSubscriptionResponse, _abc.Awaitable[_subscription_service_pb2.DeleteSubscriptionResponse]]:
-        """Deletes a subscription, whatever is on its way to it; idempotent."""
+        """Deletes a subscription, whatever is on its way to it; idempotent. Its log stays as long as others."""
 
     @_abc_1.abstractmethod
     def RotateSubscriptionSecret(
@@ -137,6 +137,6 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subscription_service_pb2.ListEventDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.ListEventDeliveriesResponse, _abc.Awaitable[_subscription_service_pb2.ListEventDeliveriesResponse]]:
-        """Lists what was and will be posted to a subscription, newest event first."""
+        """Lists what was and will be posted to a subscription, deleted ones included, newest event first."""
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

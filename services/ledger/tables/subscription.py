@@ -1,7 +1,7 @@
 """Subscriptions of customers to events, and what is posted to them."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from services.ledger.tables.columns import metadata, time_column, uuid_column
 
@@ -48,6 +48,8 @@ event_deliveries = sa.Table(
     sa.Column("status_code", sa.Integer),
     sa.Column("error", sa.Text),
     sa.Column("duration_ms", sa.Integer),
+    # The newest attempts, oldest first: [end time, status or null, error or null, milliseconds].
+    sa.Column("attempts", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
     time_column("create_time", nullable=False),
     sa.UniqueConstraint("subscription_id", "message_id", "sequence"),
     sa.Index(

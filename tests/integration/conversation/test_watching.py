@@ -270,14 +270,16 @@ async def test_a_broker_that_restarts_loses_nothing(
 
 
 async def test_stopping_tells_watchers_to_come_back(database_url: str, nats_url: str) -> None:
-    async with running_conversation(database_url, nats_url, shutdown_grace=5) as process:
-        watch = process.watch()
-        await watch.response()
+    async with running_conversation(database_url, nats_url, shutdown_grace=20) as process:
+        watches = [process.watch() for _ in range(100)]
+        for watch in watches:
+            await watch.response()
         process.stop.set()
-        error = await _end_of(watch, [])
-        assert error.code is grpc.StatusCode.UNAVAILABLE
-        assert error.retry_after
-        assert watch.position in error.message
+        for watch in watches:
+            error = await _end_of(watch, [])
+            assert error.code is grpc.StatusCode.UNAVAILABLE
+            assert error.retry_after
+            assert watch.position in error.message
 
 
 async def test_watchers_are_bounded(database_url: str, nats_url: str) -> None:

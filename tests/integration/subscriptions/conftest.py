@@ -104,6 +104,8 @@ class Desk:
     worker: DeliveryWorker
     keeper: SubscriptionKeeper
     notes: EventNotes
+    # What was disabled, and why.
+    disabled: list[tuple[str, str]]
     task: "asyncio.Task[None] | None" = None
 
     def start(self) -> None:
@@ -129,10 +131,14 @@ async def desk(database: Database) -> AsyncIterator[OpenDesk]:
     def open_desk(*, start: bool = True, **policy: Any) -> Desk:
         chosen = DeliveryPolicy(**{"timeout": 5.0, "retry_base": 0.01, "retry_max": 0.02, **policy})
         client = GuardedClient(TARGETS, timeout=chosen.timeout)
-        worker = DeliveryWorker(database, client, chosen, source="http://posthouse.test")
-        made = Desk(
-            worker, SubscriptionKeeper(database, TARGETS, wake=worker.wake), EventNotes(database, worker)
-        )
+        heard: list[tuple[str, str]] = []
+
+        async def disabled(subscription_id: str, reason: str) -> None:
+            heard.append((subscription_id, reason))
+
+        worker = DeliveryWorker(database, client, chosen, source="http://posthouse.test", disabled=disabled)
+        keeper = SubscriptionKeeper(database, TARGETS, wake=worker.wake, disabled=disabled)
+        made = Desk(worker, keeper, EventNotes(database, worker), heard)
         opened.append((made, client))
         if start:
             made.start()

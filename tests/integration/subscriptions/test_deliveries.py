@@ -96,6 +96,8 @@ async def test_it_is_given_up_after_the_last_attempt(
     assert await book.rows("SELECT attempt_count, status_code, error, due_time FROM event_deliveries") == [
         (3, status, error, None)
     ]
+    (log,) = (await book.rows("SELECT attempts FROM event_deliveries"))[0]
+    assert [attempt[1:3] for attempt in log] == [[status, error]] * 3
 
 
 async def test_a_lasting_failure_disables_and_what_happens_then_is_held(
@@ -108,6 +110,7 @@ async def test_a_lasting_failure_disables_and_what_happens_then_is_held(
     await eventually(
         lambda: book.value("SELECT count(*) FROM subscriptions WHERE disable_reason = 'failing'")
     )
+    assert one.disabled == [(made.id, "failing")]
     await arrive(book, one, "two")
     assert await states(book) == ["pending", "held"]
     with pytest.raises(PreconditionError):

@@ -7,13 +7,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
+import nats
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from posthouse.v1 import event_pb2, subscription_pb2
 from posthouse.v1 import subscription_service_pb2 as pb
 from posthouse.v1 import subscription_service_pb2_grpc as pb_grpc
 from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.enum_names import EVENT_DELIVERY
+from services.kit.ids import new_id
 from tests.integration.learning.conftest import Town
 from tests.integration.ledger.rows import Book, eventually
 from tests.integration.subscriptions.conftest import Endpoint
@@ -107,6 +112,33 @@ async def test_neither_a_killed_process_nor_a_lost_stream_loses_an_event(
         found = await stub.ListSubscriptions(pb.ListSubscriptionsRequest())
         assert [each.id for each in found.subscriptions] == [subscription_id]
         assert made.secret not in str(found)
+        assert [attempt.status_code for attempt in newest.deliveries[0].attempts] == [200]
+        assert await _disabled_with_news(stub, settings.nats_url, subscription_id) == "request"
         assert (
             await stub.DeleteSubscription(pb.DeleteSubscriptionRequest(subscription_id=subscription_id))
         ).deleted
+        # What was posted to it can be read as long as it is kept.
+        request.page_token = ""
+        assert len((await stub.ListEventDeliveries(request)).deliveries) == 1
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ListEventDeliveries(pb.ListEventDeliveriesRequest(subscription_id=new_id()))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def _disabled_with_news(stub: Any, nats_url: str, subscription_id: str) -> str:
+    """Disable a subscription, and return the reason that the event says."""
+    client = await nats.connect(nats_url)
+    heard = await client.subscribe("posthouse.event.subscription.disabled")
+    await client.flush()
+    request = pb.UpdateSubscriptionRequest(
+        subscription=subscription_pb2.Subscription(id=subscription_id, disabled=True),
+        update_mask=FieldMask(paths=["disabled"]),
+    )
+    # The second time nothing has happened.
+    await stub.UpdateSubscription(request)
+    await stub.UpdateSubscription(request)
+    batch = event_pb2.EventBatch.FromString((await heard.next_msg(60)).data)
+    await client.close()
+    (event,) = batch.events
+    assert (event.type, event.subscription_id) == ("disabled", subscription_id)
+    return event.error_code
