@@ -22,6 +22,7 @@ NAME = "watchers"
 
 _VICTIMS = ("gateway", "conversation", "nats")
 _OVER = ("SSE", "gRPC")
+_RESUMES_PER_KILL = 5
 _PATIENCE = 300.0
 # Connections that are opened at the same time.
 _CONNECTING = 100
@@ -57,14 +58,16 @@ def run(
     try:
         eventually(lambda: _all(watchers, 0), timeout=_PATIENCE, what="every watcher has a place to begin")
         with Load(stack, sender, rate=rate, patience=_PATIENCE) as load:
-            while not _all(watchers, resumes):
+            for number in range(1, resumes // _RESUMES_PER_KILL + 1):
+                eventually(
+                    lambda number=number: _all(watchers, number * _RESUMES_PER_KILL),  # type: ignore[misc]
+                    timeout=_PATIENCE,
+                    what=f"every watcher has come back\n{stack.report()}",
+                )
                 load.check()
-                eventually(stack.is_healthy, timeout=_PATIENCE, what=f"all work again\n{stack.report()}")
-                time.sleep(draw.uniform(0, 10 * pause))
-                victim = draw.choice(_VICTIMS)
-                if (pid := stack.child(victim)) is not None:
-                    os.kill(pid, signal.SIGKILL)
-                    killed[victim] += 1
+                time.sleep(draw.uniform(0, pause))
+                killed[_kill(stack, draw)] += 1
+            eventually(stack.is_healthy, timeout=_PATIENCE, what=f"all work again\n{stack.report()}")
         found = audit(stack, load.client)
         events = {row[0] for row in stack.rows(_EVENTS, {"sender": sender})}
         # What is still missing then is counted.
@@ -79,6 +82,16 @@ def run(
             watcher.stop()
     told, took = asyncio.run(_stop_with(stack, idle))
     return [*found.findings(NAME), *_seen(watchers, events, killed), *_stopped(told, idle, took)]
+
+
+def _kill(stack: E2eStack, draw: random.Random) -> str:
+    """Kill one of those that serve watchers, and return its name."""
+    name = draw.choice(_VICTIMS)
+    eventually(lambda: stack.child(name) is not None, what=f"{name} runs")
+    pid = stack.child(name)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    return name
 
 
 def _all(watchers: Sequence[Watcher], resumes: int) -> bool:
