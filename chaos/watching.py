@@ -38,6 +38,7 @@ class Watcher:
         self._done = threading.Event()
         self._cancel: Callable[[], Any] = lambda: None
         self._failure: BaseException | None = None
+        self._http = httpx2.Client(timeout=_SILENCE, trust_env=False)
         self._thread = threading.Thread(target=self._run, name=f"chaos-watcher-{over}")
         self._thread.start()
 
@@ -51,6 +52,7 @@ class Watcher:
         self._done.set()
         self._cancel()
         self._thread.join()
+        self._http.close()
 
     def _run(self) -> None:
         watch = self._watch_sse if self.over == "SSE" else self._watch_grpc
@@ -69,9 +71,7 @@ class Watcher:
         headers = {"Last-Event-ID": self.position} if self.position else {}
         url, params = f"{self._stack.url}/api/v1/events", {"participant": self._participant}
         fields: dict[str, str] = {}
-        with httpx2.stream(
-            "GET", url, params=params, headers=headers, timeout=_SILENCE, trust_env=False
-        ) as response:
+        with self._http.stream("GET", url, params=params, headers=headers) as response:
             if response.status_code != httpx2.codes.OK:
                 return
             for line in response.iter_lines():

@@ -55,7 +55,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Any, Any]]:
     )
     try:
         async with open_channel(f"127.0.0.1:{port + 1}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 60)
+            await asyncio.wait_for(channel.channel_ready(), 180)
             yield process, pb_grpc.SubscriptionServiceStub(channel)
     finally:
         if process.returncode is None:
