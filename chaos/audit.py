@@ -16,6 +16,13 @@ _CHUNK = 10_000
 _GIVEN_UP = frozenset({"failed", "cancelled"})
 _UNSETTLED = frozenset({"pending", "scheduled", "sending"})
 
+# Attempts that were recorded as unknown, and were not the message's last: the policy `resend`.
+_RESENT = """
+SELECT count(*) FROM dispatch_attempts a JOIN messages m ON m.id = a.message_id
+WHERE m.sender = %(sender)s AND a.outcome = 'unknown'
+  AND EXISTS (SELECT FROM dispatch_attempts l WHERE l.message_id = a.message_id AND l.number > a.number)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -33,8 +40,10 @@ class Audit:
     unknown: int
     given_up: int
     outbox: int
-    # Attempts whose outcome was unknown for a while, and calls the client had to repeat.
+    # Attempts whose outcome was unknown for a while, those of them that others followed, and calls the client
+    # had to repeat.
     asked: int
+    resent: int
     repeats: int
 
     def findings(self, scenario: str) -> list[Finding]:
@@ -49,7 +58,7 @@ class Audit:
                 "sent twice, or stored twice",
                 "0",
                 f"{self.doubled} and {self.extra} ({self.repeats:,} calls repeated, "
-                f"{self.asked:,} attempts unknown for a while)",
+                f"{self.asked:,} attempts unknown for a while, {self.resent:,} proved absent and made again)",
                 not self.doubled and not self.extra,
             ),
             Finding(
@@ -84,6 +93,7 @@ def audit(stack: E2eStack, client: GoodClient, *, timeout: float = _REST) -> Aud
         "WHERE m.sender = %(sender)s AND e.type = 'unknown'",
         {"sender": client.sender},
     )
+    resent = stack.rows(_RESENT, {"sender": client.sender})
     return Audit(
         accepted=len(accepted),
         lost=sum(not seen.get(one) and states.get(one) not in _GIVEN_UP for one in accepted),
@@ -94,6 +104,7 @@ def audit(stack: E2eStack, client: GoodClient, *, timeout: float = _REST) -> Aud
         given_up=sum(state in _GIVEN_UP for state in states.values()),
         outbox=stack.rows("SELECT count(*) FROM outbox")[0][0],
         asked=asked[0][0],
+        resent=resent[0][0],
         repeats=client.repeats,
     )
 

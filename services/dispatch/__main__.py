@@ -137,19 +137,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     await bus.start()
     await server.start()
     relay.start()
-    lanes.start()
     dispatcher.start()
     _log.info("dispatch_listening", address=server.address)
+    fetching = asyncio.create_task(_fetch_once_known(ownership, lanes), name="fetch")
     watches = [
         asyncio.create_task(monitor.run(), name="health"),
         asyncio.create_task(backlog.run(), name="backlog"),
         asyncio.create_task(ownership.run(), name="ownership"),
+        fetching,
         asyncio.create_task(gate.breakers.run(bus), name="breakers"),
     ]
     try:
         await stop.wait()
     finally:
         await server.retire(settings.drain_notice)
+        fetching.cancel()
         await lanes.close()
         await dispatcher.close(settings.shutdown_grace)
         for watch in watches:
@@ -165,6 +167,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await database.close()
         if limiter is not None:
             await limiter.close()
+
+
+async def _fetch_once_known(ownership: Ownership, lanes: Lanes) -> None:
+    """Fetch no work before the other dispatchers wait for what we have fetched."""
+    await ownership.wait_held()
+    lanes.start()
 
 
 def _build_gate(settings: Settings) -> Gate:

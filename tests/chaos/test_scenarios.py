@@ -73,6 +73,23 @@ def test_the_breaker_opens_is_shared_and_closes(stack: E2eStack, senders: list[s
     _check(breaking.run(stack, sender=senders.pop(), cool_down=_COOL_DOWN, promised=30.0))
 
 
+def test_two_dispatchers_keep_the_order_of_conversations(stack: E2eStack, senders: list[str]) -> None:
+    sender, recipients = senders.pop(), [f"+1555610{number:04d}" for number in range(5)]
+    stack.simulate(latency_ms=20, callback_delay_ms=50)
+    sent: dict[str, list[str]] = {recipient: [] for recipient in recipients}
+    with stack.second_dispatcher():
+        for number in range(20):
+            for recipient in recipients:
+                body = {"from": sender, "to": recipient, "body": f"{number}"}
+                answer = stack.http.post("/api/v1/messages/send", json=body)
+                assert answer.status_code == 202, answer.text
+                sent[recipient].append(answer.json()["id"])
+        stack.await_rest(timeout=120)
+    # What the simulator remembers is in the order in which it took it.
+    for recipient, ids in sent.items():
+        assert [one.message_id for one in stack.simulator.remembered(ids)] == ids, recipient
+
+
 def test_faults_have_the_shares_asked_for(stack: E2eStack, senders: list[str]) -> None:
     _check(shares.run(stack, sender=senders.pop(), messages=1200))
 

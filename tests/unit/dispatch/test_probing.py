@@ -5,8 +5,10 @@ import time
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from posthouse.v1 import event_pb2 as event_pb
+from services.dispatch import breakers as breakers_module
 from services.dispatch.breakers import Breakers
 from services.kit.breaker import CLOSED, HALF_OPEN, OPEN, BreakerPolicy
 from services.kit.breaker_news import HALF_OPENED, OPENED
@@ -100,3 +102,25 @@ async def test_a_recovery_that_comes_before_its_turn_is_not_tried_out(
     await _settled(breakers, bus)
     assert breaker.state == CLOSED
     assert len(bus.messages) == 1
+
+
+async def test_the_metrics_show_a_state_within_half_a_second(clock: Clock) -> None:
+    policy = BreakerPolicy(consecutive_failures=1, cool_down=_COOL_DOWN, probes=5)
+    breakers = Breakers({"sms": ["watched"]}, policy, clock=clock)
+
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("posthouse_breaker_state", {"provider": "watched", "channel": "sms"})
+
+    assert shown() == 0.0
+    breakers.of("watched", "sms").record(successes=0, failures=1)
+    # What an outcome does shows at once, here and in ListProviders.
+    assert (shown(), breakers.state("watched", "sms")) == (2.0, OPEN)
+    clock.now += _COOL_DOWN
+    # What time alone does, with the next tick, though nobody asks.
+    assert breakers_module._TICK <= 0.5
+    ticking = asyncio.create_task(breakers._tick())
+    async with asyncio.timeout(60):
+        while shown() == 2.0:  # noqa: ASYNC110 - no event tells of a gauge
+            await asyncio.sleep(breakers_module._TICK)
+    assert shown() == 1.0
+    ticking.cancel()
