@@ -64,10 +64,6 @@ class EncodedEvent(NamedTuple):
     payload: bytes
 
 
-# Only ever filled and serialised at once: making an Event for each costs more than all the rest.
-_OWN = event_pb.Event()
-
-
 def encode_event(
     *,
     message_id: str,
@@ -84,14 +80,17 @@ def encode_event(
     attempt_number: int = 0,
 ) -> EncodedEvent:
     """Return one event; its id is the same each time it is built."""
-    _OWN.id = f"{message_id}.{sequence}"
-    _OWN.message_id = message_id
-    _OWN.conversation_id = conversation_id
-    _OWN.sender = sender
-    _OWN.recipient = recipient
+    # An Event for each: one that is filled again and again keeps every text it ever had.
+    own = event_pb.Event(
+        id=f"{message_id}.{sequence}",
+        message_id=message_id,
+        conversation_id=conversation_id,
+        sender=sender,
+        recipient=recipient,
+    )
     shared = _shared_fields(type, create_time, channel, direction, provider, error_code, attempt_number)
     # Encodings one after the other are the encoding of both together.
-    return EncodedEvent(type, shared + _OWN.SerializeToString())
+    return EncodedEvent(type, shared + own.SerializeToString())
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 
 from posthouse.v1 import event_pb2, message_pb2
@@ -70,3 +71,12 @@ def test_large_groups_are_split() -> None:
     ]
     sizes = [len(event_pb2.EventBatch.FromString(payload).events) for _, payload in group_by_subject(encoded)]
     assert sizes == [1000, 1]
+
+
+def test_encoding_keeps_no_memory() -> None:
+    process, used = psutil.Process(), []
+    for _ in range(2):
+        for number in range(50_000):
+            encode_event(sequence=number, type="sent", recipient="b" * 100, **_FACTS)
+        used.append(process.memory_info().rss)
+    assert used[1] - used[0] < 3_000_000
