@@ -39,7 +39,7 @@ class _Watchers:
             self._connecting -= 1
             if not self._connecting:
                 self.ready.set()
-            async for response in call:
+            while isinstance(response := await call.read(), pb.WatchEventsResponse):
                 if eager and response.event.type == _WANTED:
                     eager = False
                     self._waiting -= 1
