@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import subscription_service_pb2 as pb
 from posthouse.v1 import subscription_service_pb2_grpc as pb_grpc
@@ -12,6 +11,7 @@ from services.conversation import subscription_rows
 from services.conversation.subscriptions import SubscriptionKeeper
 from services.kit.enum_names import EVENT_DELIVERY
 from services.kit.errors import InvalidRequestError
+from services.kit.fields import read_time
 from services.kit.ids import parse_id
 from services.kit.page_tokens import read_token, write_token
 from services.kit.paging import decode_token, encode_token, page_size
@@ -97,8 +97,8 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
         else:
             replayed = await self._keeper.replay_range(
                 request.subscription_id,
-                _time("since_time", request.since_time),
-                _time("until_time", request.until_time)
+                read_time("since_time", request.since_time),
+                read_time("until_time", request.until_time)
                 if request.HasField("until_time")
                 else datetime.now(UTC) + timedelta(days=1),
                 undelivered_only=request.undelivered_only,
@@ -128,10 +128,3 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
                 await subscription_rows.check_known(connection, subscription_id)
         token = write_token(filter_key, last) if last else ""
         return pb.ListEventDeliveriesResponse(deliveries=page, next_page_token=token)
-
-
-def _time(field: str, stamp: Timestamp) -> datetime:
-    try:
-        return stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise InvalidRequestError.field(field, "is not a time") from None

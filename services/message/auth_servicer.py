@@ -1,6 +1,5 @@
 """Translates the RPCs of AuthService to the use cases behind them."""
 
-from datetime import UTC
 from typing import Any
 
 import grpc
@@ -10,6 +9,7 @@ from posthouse.v1 import auth_service_pb2_grpc as pb_grpc
 from services.kit.callers import current_caller
 from services.kit.enum_names import SCOPE
 from services.kit.errors import InvalidRequestError
+from services.kit.fields import read_time
 from services.kit.ids import parse_id
 from services.kit.paging import decode_token, encode_token, page_size
 from services.kit.scopes import SCOPES
@@ -28,10 +28,7 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
         self, request: pb.CreateApiKeyRequest, _context: _Context
     ) -> pb.CreateApiKeyResponse:
         """Make a key."""
-        try:
-            expires = request.expire_time.ToDatetime(tzinfo=UTC) if request.HasField("expire_time") else None
-        except (ValueError, OverflowError):
-            raise InvalidRequestError.field("expire_time", "is not a time") from None
+        expires = read_time("expire_time", request.expire_time) if request.HasField("expire_time") else None
         key, secret = await self._keeper.create(
             request.name, [SCOPE.word(number) for number in request.scopes], expires
         )
