@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if set(options.only) != {"floors"}:
                 scenarios.warm_up(stack)
             for scenario in _scenarios(options):
+                stack.settle()
                 _collect(scenario(stack), measured)
             if "reads" in options.only:
                 # Last: what the others send would be in the way of nothing, but a full ledger in theirs.

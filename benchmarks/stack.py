@@ -32,6 +32,11 @@ _START, _POLL = 90.0, 0.1
 _DRAIN, _DRAIN_POLL = 600.0, 0.1
 
 _COUNT_UNDELIVERED = "SELECT count(*) FROM messages WHERE id >= %s AND state <> 'delivered'"
+_ALL_INDEXED = """
+SELECT NOT EXISTS (
+  SELECT FROM messages WHERE id > (SELECT position FROM search_progress WHERE name = 'newest')
+)
+"""
 _FIRST_UNDELIVERED = (
     "SELECT m.id::text FROM messages m WHERE m.id >= %s AND state <> 'delivered' ORDER BY m.id LIMIT 1"
 )
@@ -130,6 +135,15 @@ class BenchStack:
                 self.first_id = found[0]
                 if time.monotonic() > deadline:
                     raise StartFailedError(f"{self.undelivered()} messages are not delivered")
+                time.sleep(_DRAIN_POLL)
+
+    def settle(self) -> None:
+        """Wait until search knows every message: indexing what one load has left would slow the next down."""
+        deadline = time.monotonic() + _DRAIN
+        with self.database() as connection:
+            while connection.execute(_ALL_INDEXED).fetchone() != (True,):
+                if time.monotonic() > deadline:
+                    raise StartFailedError("search does not come to know every message")
                 time.sleep(_DRAIN_POLL)
 
     def stop(self) -> None:
