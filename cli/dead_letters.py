@@ -1,7 +1,6 @@
 """Dead letters from the command line: what was given up, and putting it back into the queue."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -9,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.direct import DataDirOption, SinceOption, UntilOption, in_utc, run, settings_of
-from services.kit.config import Settings
+from cli.direct import (
+    DataDirOption,
+    SinceOption,
+    UntilOption,
+    in_utc,
+    opened_ledger,
+    run,
+    settings_of,
+    silent_relay,
+)
 from services.kit.enum_names import CHANNEL
 from services.kit.ids import parse_id
 
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List and replay messages that were given up.", no_args_is_help=True)
 
 _T = TypeVar("_T")
+_NAME = "dead-letters"
 _PAGE = 200
 
 ChannelWord = StrEnum("ChannelWord", {word: word for word in CHANNEL.words})  # type: ignore[misc]
@@ -142,28 +150,14 @@ def _line(letter: "DeadLetter") -> str:
 
 
 def _run(data_dir: Path | None, work: "Callable[[Database, Intervener], Awaitable[_T]]") -> _T:
-    async def opened() -> _T:
-        async with _opened(settings_of(data_dir, "dead-letters")) as (database, intervener):
+    from services.dispatch.intervening import Intervener  # noqa: PLC0415 - the same
+
+    settings = settings_of(data_dir, _NAME)
+
+    async def intervene() -> _T:
+        async with opened_ledger(settings, _NAME) as database:
+            relay = silent_relay(settings, database, _NAME)
+            intervener = Intervener(database, relay, republish_after=settings.outbox_republish_after)
             return await work(database, intervener)
 
-    return run(opened())
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> "AsyncIterator[tuple[Database, Intervener]]":
-    from services.dispatch.intervening import Intervener  # noqa: PLC0415 - the same
-    from services.kit.bus import Bus, BusConfig  # noqa: PLC0415 - the same
-    from services.ledger.database import Database  # noqa: PLC0415 - the same
-    from services.ledger.relay import Relay  # noqa: PLC0415 - the same
-
-    database = Database(
-        settings.database_url, pool_size=2, timeout=settings.database_timeout, name="dead-letters"
-    )
-    # Nothing is published from here: the sweepers of the running processes do that.
-    bus = Bus(BusConfig(settings.nats_url.split(","), "posthouse-dead-letters", settings.nats_replicas))
-    relay = Relay(database, bus, republish_after=settings.outbox_republish_after)
-    await database.start()
-    try:
-        yield database, Intervener(database, relay, republish_after=settings.outbox_republish_after)
-    finally:
-        await database.close()
+    return run(intervene())

@@ -1,16 +1,21 @@
 """What commands share that work on the ledger itself, whether or not the processes of a stack run."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from services.kit.config import Settings, WrongSettingError, load_settings
 from services.kit.errors import PosthouseError
 from services.kit.logs import configure_logging
+
+if TYPE_CHECKING:
+    from services.ledger.database import Database
+    from services.ledger.relay import Relay
 
 _T = TypeVar("_T")
 
@@ -30,6 +35,36 @@ def settings_of(data_dir: Path | None, process: str) -> Settings:
     configure_logging(process, level="error", style="console")
     state = None if "database_url" in settings.model_fields_set else DataDir(settings.data_dir).read_state()
     return settings if state is None else settings.model_copy(update={"database_url": state.database_url})
+
+
+@asynccontextmanager
+async def opened_ledger(
+    settings: Settings, name: str, *, pool_size: int = 2, database_timeout: float | None = None
+) -> "AsyncIterator[Database]":
+    """Yield the ledger of a command; `database_timeout` is in seconds, by default that of the settings."""
+    from services.ledger.database import Database  # noqa: PLC0415 - commands that need none need not load it
+
+    database = Database(
+        settings.database_url,
+        pool_size=pool_size,
+        timeout=settings.database_timeout if database_timeout is None else database_timeout,
+        name=name,
+        keyring=settings.keyring,
+    )
+    await database.start()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def silent_relay(settings: Settings, database: "Database", name: str) -> "Relay":
+    """Return a relay that publishes nothing: the sweepers of the running processes do that."""
+    from services.kit.bus import Bus, BusConfig  # noqa: PLC0415 - the same
+    from services.ledger.relay import Relay  # noqa: PLC0415 - the same
+
+    bus = Bus(BusConfig(settings.nats_url.split(","), f"posthouse-{name}", settings.nats_replicas))
+    return Relay(database, bus, republish_after=settings.outbox_republish_after)
 
 
 def in_utc(time: datetime | None) -> datetime | None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.direct import DataDirOption, run, settings_of
+from cli.direct import DataDirOption, opened_ledger, run, settings_of
 from services.kit.config import Settings, WrongSettingError
+from services.kit.ids import NO_ID
 from services.kit.keyring import new_key as make_key
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ app = typer.Typer(help="Encrypt bodies and raw requests at rest.", no_args_is_he
 
 _T = TypeVar("_T")
 
-_NO_ID = "00000000-0000-0000-0000-000000000000"
 # Seconds a statement may take: `status` reads whole tables.
 _TIMEOUT = 600.0
 # Passes over a table; what others are working on is skipped, and found by the next one.
@@ -90,7 +90,7 @@ async def _reseal_all(database: "Database") -> int:
     for table in (MESSAGES, WEBHOOK_LOGS):
         done, unreadable = 0, set[str]()
         for _ in range(_PASSES):
-            skipped, batches, after = 0, 0, _NO_ID
+            skipped, batches, after = 0, 0, NO_ID
             while True:
                 async with database.hot() as connection:
                     progress = await reseal(connection, table, after=after)
@@ -121,18 +121,10 @@ def _word(key_id: str | None) -> str:
 
 
 def _with_database(data_dir: Path | None, work: "Callable[[Database, Settings], Awaitable[_T]]") -> _T:
-    from services.ledger.database import Database  # noqa: PLC0415 - other commands need not load it
-
     settings = settings_of(data_dir, "encryption")
 
     async def connected() -> _T:
-        database = Database(
-            settings.database_url, pool_size=2, timeout=_TIMEOUT, name="encryption", keyring=settings.keyring
-        )
-        await database.start()
-        try:
+        async with opened_ledger(settings, "encryption", database_timeout=_TIMEOUT) as database:
             return await work(database, settings)
-        finally:
-            await database.close()
 
     return run(connected())

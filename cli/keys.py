@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.direct import DataDirOption, run, settings_of
+from cli.direct import DataDirOption, opened_ledger, run, settings_of
 from services.kit.enum_names import SCOPE
 from services.kit.scopes import SCOPES
 
@@ -88,18 +88,14 @@ def revoke(key_id: _KeyId, data_dir: DataDirOption = None) -> None:
 
 
 def _with_keeper(data_dir: Path | None, work: "Callable[[ApiKeyKeeper], Awaitable[_T]]") -> _T:
-    from services.ledger.database import Database  # noqa: PLC0415 - other commands need not load it
-    from services.message.api_keys import ApiKeyKeeper  # noqa: PLC0415 - the same
+    from services.message.api_keys import ApiKeyKeeper  # noqa: PLC0415 - other commands need not load it
 
     settings = settings_of(data_dir, "keys")
 
     async def keep() -> _T:
-        database = Database(settings.database_url, pool_size=2, timeout=10, name="keys")
-        try:
+        async with opened_ledger(settings, "keys", database_timeout=10) as database:
             pepper = settings.api_key_secret
             return await work(ApiKeyKeeper(database, pepper.get_secret_value() if pepper else None))
-        finally:
-            await database.close()
 
     return run(keep())
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.direct import DataDirOption, run, settings_of
+from cli.direct import DataDirOption, opened_ledger, run, settings_of
 
 if TYPE_CHECKING:
     from posthouse.v1 import privacy_service_pb2 as pb
@@ -79,17 +79,12 @@ def _line(erasure: "pb.Erasure") -> str:
 
 
 def _with_eraser(data_dir: Path | None, work: "Callable[[Eraser], Awaitable[_T]]") -> _T:
-    from services.ledger.database import Database  # noqa: PLC0415 - other commands need not load it
-    from services.message.erasing import Eraser  # noqa: PLC0415 - the same
+    from services.message.erasing import Eraser  # noqa: PLC0415 - other commands need not load it
 
     settings = settings_of(data_dir, "privacy")
 
     async def erase() -> _T:
-        database = Database(settings.database_url, pool_size=3, timeout=30, name="privacy")
-        await database.start()
-        try:
+        async with opened_ledger(settings, "privacy", pool_size=3, database_timeout=30) as database:
             return await work(Eraser(database))
-        finally:
-            await database.close()
 
     return run(erase())

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from pydantic import SecretStr
 
-from cli.direct import DataDirOption, SinceOption, UntilOption, in_utc, run, settings_of
+from cli.direct import (
+    DataDirOption,
+    SinceOption,
+    UntilOption,
+    in_utc,
+    opened_ledger,
+    run,
+    settings_of,
+    silent_relay,
+)
 from services.kit.config import Settings
 from services.kit.errors import PosthouseError
 from services.kit.ids import parse_id
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List and replay what providers have sent.", no_args_is_help=True)
 
 _T = TypeVar("_T")
+_NAME = "webhooks"
 _PAGE = 200
 
 
@@ -151,7 +161,7 @@ def _line(entry: "LogSummary") -> str:
 
 
 def _run(data_dir: Path | None, work: "Callable[[Database, Replayer], Awaitable[_T]]") -> _T:
-    settings = settings_of(data_dir, "webhooks")
+    settings = settings_of(data_dir, _NAME)
     if settings.simulator_secret is None:
         # Not to check anything with: a provider that is not set up cannot read either.
         settings = settings.model_copy(update={"simulator_secret": SecretStr("unused")})
@@ -165,40 +175,23 @@ def _run(data_dir: Path | None, work: "Callable[[Database, Replayer], Awaitable[
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> "AsyncIterator[tuple[Database, Replayer]]":
-    from services.kit.bus import Bus, BusConfig  # noqa: PLC0415 - the same
     from services.kit.fault_points import FaultPoints  # noqa: PLC0415 - the same
-    from services.ledger.database import Database  # noqa: PLC0415 - the same
-    from services.ledger.relay import Relay  # noqa: PLC0415 - the same
     from services.message.commit import GroupCommitter  # noqa: PLC0415 - the same
     from services.message.replaying import Replayer  # noqa: PLC0415 - the same
     from services.message.webhook_wiring import build_ingester  # noqa: PLC0415 - the same
 
-    database = Database(
-        settings.database_url,
-        pool_size=8,
-        timeout=settings.database_timeout,
-        name="webhooks",
-        keyring=settings.keyring,
-    )
-    # Nothing is published from here: the sweepers of the running processes do that.
-    relay = Relay(
-        database,
-        Bus(BusConfig(settings.nats_url.split(","), "posthouse-webhooks", settings.nats_replicas)),
-        republish_after=settings.outbox_republish_after,
-    )
-    committer = GroupCommitter(
-        database,
-        relay,
-        batch_size=settings.commit_batch_size,
-        queue_size=settings.commit_queue_size,
-        republish_after=settings.outbox_republish_after,
-        faults=FaultPoints(),
-    )
-    ingester = build_ingester(settings, database, committer)
-    await database.start()
-    committer.start()
-    try:
-        yield database, Replayer(database, ingester, memory=settings.provider_event_retention)
-    finally:
-        await committer.close()
-        await database.close()
+    async with opened_ledger(settings, _NAME, pool_size=8) as database:
+        committer = GroupCommitter(
+            database,
+            silent_relay(settings, database, _NAME),
+            batch_size=settings.commit_batch_size,
+            queue_size=settings.commit_queue_size,
+            republish_after=settings.outbox_republish_after,
+            faults=FaultPoints(),
+        )
+        ingester = build_ingester(settings, database, committer)
+        committer.start()
+        try:
+            yield database, Replayer(database, ingester, memory=settings.provider_event_retention)
+        finally:
+            await committer.close()

@@ -2,31 +2,27 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gateway.schemas import (
     ChannelWord,
     DirectionWord,
     FamilyWord,
     PriorityWord,
-    SimulatorProfile,
+    Shape,
     StateWord,
     Time,
 )
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
-
-
-class FieldError(_Shape):
+class FieldError(Shape):
     """One field at fault."""
 
     field: str = Field(examples=["to"])
     message: str = Field(examples=["is required"])
 
 
-class Problem(_Shape):
+class Problem(Shape):
     """Why a request was refused (RFC 9457)."""
 
     type: str = Field(examples=["urn:posthouse:problem:invalid-field"])
@@ -39,7 +35,7 @@ class Problem(_Shape):
     request_id: str = Field(description="As in the X-Request-ID header and in the logs.")
 
 
-class Accepted(_Shape):
+class Accepted(Shape):
     """A message that is committed."""
 
     id: str
@@ -54,7 +50,7 @@ class Accepted(_Shape):
     send_at: Time | None
 
 
-class BatchResult(_Shape):
+class BatchResult(Shape):
     """The answer to one message of a batch: the message, or why it was refused."""
 
     status: int
@@ -63,13 +59,13 @@ class BatchResult(_Shape):
     error: Problem | None = None
 
 
-class BatchResults(_Shape):
+class BatchResults(Shape):
     """One result per message, in order."""
 
     results: list[BatchResult]
 
 
-class ReceiveResult(_Shape):
+class ReceiveResult(Shape):
     """The answer to one inbound message: 201 stored, 200 known already, or why it was refused."""
 
     status: int
@@ -79,13 +75,13 @@ class ReceiveResult(_Shape):
     error: Problem | None = None
 
 
-class ReceiveResults(_Shape):
+class ReceiveResults(Shape):
     """One result per message, in order."""
 
     results: list[ReceiveResult]
 
 
-class MediaItem(_Shape):
+class MediaItem(Shape):
     """A piece of media."""
 
     url: str | None
@@ -94,7 +90,7 @@ class MediaItem(_Shape):
     content: str | None = Field(description="Base64.")
 
 
-class Message(_Shape):
+class Message(Shape):
     """A message in either direction."""
 
     id: str
@@ -132,14 +128,14 @@ class Message(_Shape):
     content_error: str | None
 
 
-class Messages(_Shape):
+class Messages(Shape):
     """One page, newest first."""
 
     messages: list[Message]
     next_page_token: str | None
 
 
-class MessageEvent(_Shape):
+class MessageEvent(Shape):
     """One entry of a message's history."""
 
     message_id: str
@@ -153,14 +149,14 @@ class MessageEvent(_Shape):
     detail: str | None
 
 
-class MessageEvents(_Shape):
+class MessageEvents(Shape):
     """One page, oldest first."""
 
     events: list[MessageEvent]
     next_page_token: str | None
 
 
-class ConversationChange(_Shape):
+class ConversationChange(Shape):
     """One change of a conversation's language or tenant."""
 
     id: str
@@ -174,14 +170,14 @@ class ConversationChange(_Shape):
     message_id: str | None
 
 
-class ConversationChanges(_Shape):
+class ConversationChanges(Shape):
     """One page, newest first."""
 
     changes: list[ConversationChange]
     next_page_token: str | None
 
 
-class Attempt(_Shape):
+class Attempt(Shape):
     """One try to hand a message to a provider."""
 
     message_id: str
@@ -196,13 +192,13 @@ class Attempt(_Shape):
     route_reason: str | None
 
 
-class Attempts(_Shape):
+class Attempts(Shape):
     """All attempts of a message, oldest first."""
 
     attempts: list[Attempt]
 
 
-class RateLimit(_Shape):
+class RateLimit(Shape):
     """State of the tightest limit a send would meet."""
 
     allowed: bool
@@ -211,7 +207,7 @@ class RateLimit(_Shape):
     reset_seconds: float
 
 
-class Preview(_Shape):
+class Preview(Shape):
     """What a send would do."""
 
     acceptable: bool
@@ -231,7 +227,7 @@ class Preview(_Shape):
     rate_limit: RateLimit | None
 
 
-class Conversation(_Shape):
+class Conversation(Shape):
     """All messages of one channel family between two addresses."""
 
     id: str
@@ -251,28 +247,28 @@ class Conversation(_Shape):
     metadata: dict[str, str]
 
 
-class Conversations(_Shape):
+class Conversations(Shape):
     """One page, newest activity first."""
 
     conversations: list[Conversation]
     next_page_token: str | None
 
 
-class SearchHit(_Shape):
+class SearchHit(Shape):
     """One message found."""
 
     message: Message
     highlight: str = Field(description="Excerpt with the words found between « and ».")
 
 
-class SearchHits(_Shape):
+class SearchHits(Shape):
     """One page, newest first."""
 
     hits: list[SearchHit]
     next_page_token: str | None
 
 
-class Stats(_Shape):
+class Stats(Shape):
     """Counts."""
 
     messages_by_direction: dict[str, int]
@@ -286,7 +282,7 @@ class Stats(_Shape):
     median_answer_seconds: float
 
 
-class PhoneMessage(_Shape):
+class PhoneMessage(Shape):
     """A text message as the foundation names its parts."""
 
     id: str
@@ -301,7 +297,7 @@ class PhoneMessage(_Shape):
     language: Literal["en", "es", "pt"] | None
 
 
-class PhoneWorkflow(_Shape):
+class PhoneWorkflow(Shape):
     """The newest conversation of a phone number, and what it belongs to."""
 
     phone_number: str = Field(description="The contact's number as it was asked for.")
@@ -323,7 +319,7 @@ class PhoneConversation(PhoneWorkflow):
     next_cursor: str | None = Field(description="Cursor of the next page; null on the last.")
 
 
-class Event(_Shape):
+class Event(Shape):
     """One thing that happened, as streamed."""
 
     id: str
@@ -339,75 +335,3 @@ class Event(_Shape):
     provider: str | None
     error_code: str | None
     attempt_number: int | None
-
-
-class Provider(_Shape):
-    """A configured way out for one channel."""
-
-    name: str
-    type: ChannelWord
-    route_position: int | None
-    breaker: Literal["closed", "open", "half_open"] | None
-    healthy: bool
-
-
-class Providers(_Shape):
-    """All providers, in route order."""
-
-    providers: list[Provider]
-
-
-class DeadLetter(_Shape):
-    """A message that was given up."""
-
-    message_id: str
-    type: ChannelWord
-    provider: str | None
-    reason: str
-    error_code: str | None
-    error_message: str | None
-    attempt_count: int
-    created_at: Time
-    replayed_at: Time | None
-
-
-class DeadLetters(_Shape):
-    """One page, newest first."""
-
-    dead_letters: list[DeadLetter]
-    next_page_token: str | None
-
-
-class Replayed(_Shape):
-    """Messages put back now; those replayed before are not among them."""
-
-    replayed_message_ids: list[str]
-    replayed_count: int
-    more: bool = Field(description="More match the filter than one call replays: repeat it.")
-
-
-class SimulatorProfiles(_Shape):
-    """Profiles, one per channel."""
-
-    profiles: list[SimulatorProfile]
-
-
-class Health(_Shape):
-    """How the gateway and its services are."""
-
-    status: Literal["ok", "degraded"]
-    version: str
-    dependencies: dict[str, bool]
-    # What the services say of what they need; it decides nothing here.
-    reported: dict[str, bool]
-
-
-class Ready(_Shape):
-    """Whether traffic may come."""
-
-    ready: bool
-    # What keeps traffic away: `stopping`, `message`, and what POSTHOUSE_READY_FOLLOWS lists.
-    failing: list[str]
-    dependencies: dict[str, bool]
-    # What the services say of what they need.
-    reported: dict[str, bool]

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gateway import answers, render, requests, schemas
+from gateway import operation_shapes as shapes
+from gateway import render, requests, schemas
 from gateway.routing import API, documented, router
 from gateway.rpc import Backends, call
 from gateway.schemas import PageSize, PageToken, Time
@@ -29,12 +30,12 @@ class DispatchRoutes:
         routes = router(API, "dispatch")
         add = routes.add_api_route
         add("/providers", self.list_providers, methods=["GET"], summary="List providers with their health",
-            responses=documented(answers.Providers, "All providers."))  # fmt: skip
+            responses=documented(shapes.Providers, "All providers."))  # fmt: skip
         add("/dead-letters", self.list_dead_letters, methods=["GET"], summary="List given-up messages",
-            responses=documented(answers.DeadLetters, "One page, newest first."))  # fmt: skip
+            responses=documented(shapes.DeadLetters, "One page, newest first."))  # fmt: skip
         add("/dead-letters/replay", self.replay, methods=["POST"], summary="Send given-up messages again",
-            responses=documented(answers.Replayed, "What was put back."))  # fmt: skip
-        profiles = documented(answers.SimulatorProfiles, "One profile per channel.")
+            responses=documented(shapes.Replayed, "What was put back."))  # fmt: skip
+        profiles = documented(shapes.SimulatorProfiles, "One profile per channel.")
         add("/simulator", self.get_simulator, methods=["GET"], summary="Read the simulator's behaviour",
             responses=profiles)  # fmt: skip
         add("/simulator", self.set_simulator, methods=["PUT"], summary="Change the simulator's behaviour",

@@ -1,21 +1,17 @@
 """Routes of erasure: having everything of an address removed, and the record of it."""
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from gateway import render
 from gateway.routing import API, documented, router
 from gateway.rpc import Backends, call
-from gateway.schemas import PageSize, PageToken, Time
+from gateway.schemas import PageSize, PageToken, Shape, Time
 from posthouse.v1 import privacy_service_pb2 as pb
 from services.kit.event_json import time_text
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ErasureRequest(_Shape):
+class ErasureRequest(Shape):
     """Whose messages are to go."""
 
     model_config = ConfigDict(
@@ -26,7 +22,7 @@ class ErasureRequest(_Shape):
     reason: str | None = Field(None, description="Why, at most 500 characters; kept in the record.")
 
 
-class Erasure(_Shape):
+class Erasure(Shape):
     """The record of an erasure; it outlives what was erased."""
 
     id: str
@@ -41,7 +37,7 @@ class Erasure(_Shape):
     webhook_count: int
 
 
-class Erasures(_Shape):
+class Erasures(Shape):
     """One page, newest first."""
 
     erasures: list[Erasure]
@@ -105,7 +101,7 @@ def _erasure(item: pb.Erasure) -> render.Json:
         "reason": item.reason or None,
         "caller": item.caller or None,
         "created_at": time_text(item.create_time),
-        "ended_at": time_text(item.end_time) if item.HasField("end_time") else None,
+        "ended_at": render.when(item, "end_time"),
         "cancelled_count": item.cancelled_count,
         "message_count": item.message_count,
         "conversation_count": item.conversation_count,

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Response
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway import answers, render
+from gateway import operation_shapes as shapes
+from gateway import render
 from gateway.identity import Metadata
 from gateway.routing import documented, router
 from services.kit.health import Check, HealthMonitor
@@ -62,8 +63,8 @@ class HealthRoutes:
         routes = router("", "health")
         add = routes.add_api_route
         add("/health", self.health, methods=["GET"], summary="How the gateway and its services are",
-            responses=documented(answers.Health, "Always 200; `status` says ok or degraded."))  # fmt: skip
-        may, may_not = documented(answers.Ready, "It may."), documented(answers.Ready, "Not now.", 503)
+            responses=documented(shapes.Health, "Always 200; `status` says ok or degraded."))  # fmt: skip
+        may, may_not = documented(shapes.Ready, "It may."), documented(shapes.Ready, "Not now.", 503)
         add("/ready", self.ready, methods=["GET"], summary="Whether traffic may come",
             responses=may | may_not)  # fmt: skip
         add("/metrics", self.metrics, methods=["GET"], summary="Prometheus metrics", response_class=Response,

@@ -3,9 +3,9 @@
 from typing import Annotated, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from gateway.schemas import FamilyWord, Time
+from gateway.schemas import FamilyWord, Shape, Time
 
 ChangeWord = Literal["opted_out", "opted_in", "help", "overridden"]
 SourceWord = Literal["contact", "provider", "api"]
@@ -15,11 +15,7 @@ Sender = Annotated[str, Query(alias="from", description=f"Address of ours, in an
 Recipient = Annotated[str, Query(alias="to", description=f"Address of the contact, in any form. {_PLUS}")]
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
-
-
-class OptOutRequest(_Shape):
+class OptOutRequest(Shape):
     """Who is to get no more messages, and from which address of ours."""
 
     model_config = ConfigDict(
@@ -33,7 +29,7 @@ class OptOutRequest(_Shape):
     reason: str | None = Field(None, description="Why, at most 500 characters; kept in the history.")
 
 
-class OptOut(_Shape):
+class OptOut(Shape):
     """A contact who is to get no messages from one of our addresses, on any channel."""
 
     sender: str = Field(alias="from")
@@ -46,20 +42,20 @@ class OptOut(_Shape):
     created_at: Time
 
 
-class OptOuts(_Shape):
+class OptOuts(Shape):
     """One page, newest first."""
 
     opt_outs: list[OptOut]
     next_page_token: str | None
 
 
-class Removed(_Shape):
+class Removed(Shape):
     """What the removal did."""
 
     removed: bool = Field(description="False when there was no opt-out.")
 
 
-class ConsentEvent(_Shape):
+class ConsentEvent(Shape):
     """One entry of the history of consent."""
 
     id: str
@@ -76,7 +72,7 @@ class ConsentEvent(_Shape):
     created_at: Time
 
 
-class ConsentEvents(_Shape):
+class ConsentEvents(Shape):
     """One page, newest first."""
 
     events: list[ConsentEvent]

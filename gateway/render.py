@@ -27,7 +27,8 @@ def answer(data: Json, status: int = 200, headers: dict[str, str] | None = None)
     return Response(orjson.dumps(data), status, headers, "application/json")
 
 
-def _when(message: Protobuf, field: str) -> str | None:
+def when(message: Protobuf, field: str) -> str | None:
+    """Return a time as text, None where it is empty."""
     return time_text(getattr(message, field)) if message.HasField(field) else None
 
 
@@ -42,8 +43,8 @@ def accepted(message: pb.AcceptedMessage) -> Json:
         "to": message.recipient,
         "segments": message.segment_count or None,
         "encoding": ENCODING.word(message.segment_encoding) or None,
-        "created_at": _when(message, "create_time"),
-        "send_at": _when(message, "send_time"),
+        "created_at": when(message, "create_time"),
+        "send_at": when(message, "send_time"),
     }
 
 
@@ -77,12 +78,12 @@ def message(item: message_pb2.Message) -> Json:
         "priority": PRIORITY.word(item.priority) or "normal",
         "segments": item.segment_count or None,
         "encoding": ENCODING.word(item.segment_encoding) or None,
-        "created_at": _when(item, "create_time"),
-        "updated_at": _when(item, "update_time"),
-        "message_at": _when(item, "message_time"),
-        "send_at": _when(item, "send_time"),
-        "expires_at": _when(item, "expire_time"),
-        "next_attempt_at": _when(item, "next_attempt_time"),
+        "created_at": when(item, "create_time"),
+        "updated_at": when(item, "update_time"),
+        "message_at": when(item, "message_time"),
+        "send_at": when(item, "send_time"),
+        "expires_at": when(item, "expire_time"),
+        "next_attempt_at": when(item, "next_attempt_time"),
         "attempt_count": item.attempt_count,
         "provider": item.provider or None,
         "provider_message_id": item.provider_message_id or None,
@@ -101,8 +102,8 @@ def message_event(event: message_pb2.MessageEvent) -> Json:
         "message_id": event.message_id,
         "sequence": event.sequence,
         "type": event.type,
-        "created_at": _when(event, "create_time"),
-        "provider_at": _when(event, "provider_time"),
+        "created_at": when(event, "create_time"),
+        "provider_at": when(event, "provider_time"),
         "attempt_number": event.attempt_number or None,
         "provider": event.provider or None,
         "error_code": event.error_code or None,
@@ -148,12 +149,12 @@ def conversation(item: conversation_pb2.Conversation) -> Json:
         "id": item.id,
         "channel_family": FAMILY.word(item.channel_family),
         "participants": list(item.participants),
-        "created_at": _when(item, "create_time"),
-        "last_message_at": _when(item, "last_message_time"),
+        "created_at": when(item, "create_time"),
+        "last_message_at": when(item, "last_message_time"),
         "last_message_id": item.last_message_id or None,
         "message_count": item.message_count,
         "unread_count": item.unread_count,
-        "archived_at": _when(item, "archive_time"),
+        "archived_at": when(item, "archive_time"),
         "workflow_type": item.workflow_type or None,
         "workflow_id": item.workflow_id or None,
         "tenant_id": item.tenant_id or None,
@@ -169,7 +170,7 @@ def conversation_change(item: conversation_pb2.ConversationChange) -> Json:
         "id": item.id,
         "conversation_id": item.conversation_id,
         "type": item.type,
-        "created_at": _when(item, "create_time"),
+        "created_at": when(item, "create_time"),
         "old_value": item.old_value or None,
         "new_value": item.new_value or None,
         "confidence": item.confidence or None,
@@ -187,7 +188,7 @@ def phone_workflow(phone_number: str, item: conversation_pb2.Conversation) -> Js
         "workflow_type": item.workflow_type or None,
         "workflow_id": item.workflow_id or None,
         "language": item.language or None,
-        "last_message_at": _when(item, "last_message_time"),
+        "last_message_at": when(item, "last_message_time"),
     }
 
 
@@ -199,7 +200,7 @@ def phone_message(item: message_pb2.Message) -> Json:
         "content": item.body,
         "twilio_sid": item.provider_message_id or None,
         "delivery_status": STATE.word(item.state),
-        "created_at": _when(item, "create_time"),
+        "created_at": when(item, "create_time"),
         "from": item.sender,
         "to": item.recipient,
         "media_urls": [attachment.url for attachment in item.attachments if attachment.url],
@@ -229,8 +230,8 @@ def attempt(item: dispatch_pb2.DispatchAttempt) -> Json:
         "number": item.number,
         "provider": item.provider,
         "outcome": OUTCOME.word(item.outcome) or None,
-        "started_at": _when(item, "start_time"),
-        "ended_at": _when(item, "end_time"),
+        "started_at": when(item, "start_time"),
+        "ended_at": when(item, "end_time"),
         "provider_message_id": item.provider_message_id or None,
         "error_code": item.error_code or None,
         "error_message": item.error_message or None,
@@ -259,8 +260,8 @@ def dead_letter(item: dispatch_pb2.DeadLetter) -> Json:
         "error_code": item.error_code or None,
         "error_message": item.error_message or None,
         "attempt_count": item.attempt_count,
-        "created_at": _when(item, "create_time"),
-        "replayed_at": _when(item, "replay_time"),
+        "created_at": when(item, "create_time"),
+        "replayed_at": when(item, "replay_time"),
     }
 
 

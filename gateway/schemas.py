@@ -67,11 +67,13 @@ PageSize = Annotated[int, Field(ge=0, le=2**31 - 1, description="Items of a page
 PageToken = Annotated[str, Field(description="next_page_token of the answer before.")]
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
+    """What every shape of the API has in common: a field nobody knows is an error."""
+
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
 
-class Attachment(_Shape):
+class Attachment(Shape):
     """A piece of media, by address or (e-mail only) by content."""
 
     url: str | None = Field(None, description="http or https address of the media.")
@@ -80,7 +82,7 @@ class Attachment(_Shape):
     content: Base64 | None = Field(None, description="The bytes themselves in base64; e-mail only.")
 
 
-class SendRequest(_Shape):
+class SendRequest(Shape):
     """A message to send."""
 
     model_config = ConfigDict(
@@ -120,14 +122,14 @@ class BatchItem(SendRequest):
     )
 
 
-class BatchRequest(_Shape):
+class BatchRequest(Shape):
     """Messages to send, each on its own: one refusal never fails its neighbours."""
 
     # Each item is checked by itself, so that its neighbours pass.
     messages: list[SkipValidation[BatchItem]] = Field(min_length=1, max_length=1000)
 
 
-class InboundMessage(_Shape):
+class InboundMessage(Shape):
     """A message from a contact that another system has already normalised."""
 
     model_config = ConfigDict(
@@ -157,13 +159,13 @@ class InboundMessage(_Shape):
     metadata: dict[str, str] | None = None
 
 
-class ReceiveRequest(_Shape):
+class ReceiveRequest(Shape):
     """Inbound messages, each on its own."""
 
     messages: list[SkipValidation[InboundMessage]] = Field(min_length=1, max_length=1000)
 
 
-class SearchRequest(_Shape):
+class SearchRequest(Shape):
     """A question in words."""
 
     query: str = Field(description='Words, "a phrase", pre* for a prefix, -not.', examples=["hello"])
@@ -174,13 +176,13 @@ class SearchRequest(_Shape):
     page_token: str | None = None
 
 
-class ReadRequest(_Shape):
+class ReadRequest(Shape):
     """How far a conversation has been read."""
 
     message_id: str | None = Field(None, description="Read up to and with this message. Empty: all of it.")
 
 
-class ConversationUpdate(_Shape):
+class ConversationUpdate(Shape):
     """What to change; fields that are not given stay as they are."""
 
     model_config = ConfigDict(
@@ -192,7 +194,7 @@ class ConversationUpdate(_Shape):
     metadata: dict[str, str] | None = Field(None, description="Replaces all labels; null clears them.")
 
 
-class PhoneUpdate(_Shape):
+class PhoneUpdate(Shape):
     """Which workflow a conversation belongs to; a field that is not given stays as it is."""
 
     model_config = ConfigDict(
@@ -203,7 +205,7 @@ class PhoneUpdate(_Shape):
     workflow_id: str | None = Field(None, description="Id within that kind; null clears it.")
 
 
-class DeadLetterFilter(_Shape):
+class DeadLetterFilter(Shape):
     """Dead letters that have not been replayed; all that is given must match, and something must be given."""
 
     type: ChannelWord | None = Field(None, description="Only of this channel.")
@@ -216,7 +218,7 @@ class DeadLetterFilter(_Shape):
     )
 
 
-class ReplayRequest(_Shape):
+class ReplayRequest(Shape):
     """Dead letters to put back into the queue, one by one or the eldest 1,000 of a filter."""
 
     model_config = ConfigDict(
@@ -231,7 +233,7 @@ class ReplayRequest(_Shape):
     filter: DeadLetterFilter | None = None
 
 
-class ResolveRequest(_Shape):
+class ResolveRequest(Shape):
     """How a message of unknown outcome is settled."""
 
     status: ResolvedWord = Field(
@@ -240,7 +242,7 @@ class ResolveRequest(_Shape):
     reason: str = Field(description="Who settled it and why; kept in the history.")
 
 
-class SimulatorProfile(_Shape):
+class SimulatorProfile(Shape):
     """How the simulator behaves for a channel. Rates are probabilities from 0 to 1."""
 
     type: ChannelWord | None = Field(None, description="Channel; null: all.")
@@ -262,7 +264,7 @@ class SimulatorProfile(_Shape):
     )
 
 
-class SmsRequest(_Shape):
+class SmsRequest(Shape):
     """A text message from the number that TWILIO_PHONE_NUMBER names."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"to": "+15559876543", "body": "Hello"}]})

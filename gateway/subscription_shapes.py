@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from gateway.schemas import Flag, Time
+from gateway.schemas import Flag, Shape, Time
 
 DeliveryWord = Literal["pending", "delivered", "failed", "held"]
 
@@ -12,11 +12,7 @@ _URL = "Where events are posted to: http or https, public, without credentials."
 _TYPES = "Types of events: accepted, received, sent, delivered, …; null: all."
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SubscriptionRequest(_Shape):
+class SubscriptionRequest(Shape):
     """An endpoint that is to be told of events."""
 
     model_config = ConfigDict(
@@ -30,7 +26,7 @@ class SubscriptionRequest(_Shape):
     description: str | None = Field(None, description="For people, at most 200 characters.")
 
 
-class SubscriptionUpdate(_Shape):
+class SubscriptionUpdate(Shape):
     """What to change; fields that are not given stay as they are."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"disabled": False}]})
@@ -41,7 +37,7 @@ class SubscriptionUpdate(_Shape):
     disabled: Flag = Field(False, description="True: nothing is posted. False: it is enabled again.")
 
 
-class RotateRequest(_Shape):
+class RotateRequest(Shape):
     """How to change to a new secret."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
@@ -54,7 +50,7 @@ class RotateRequest(_Shape):
     )
 
 
-class ReplayEventsRequest(_Shape):
+class ReplayEventsRequest(Shape):
     """Events to post again: one, or those of a range of time."""
 
     model_config = ConfigDict(
@@ -67,7 +63,7 @@ class ReplayEventsRequest(_Shape):
     undelivered_only: Flag = Field(False, description="Of a range, leave out what was delivered.")
 
 
-class Subscription(_Shape):
+class Subscription(Shape):
     """An endpoint that is told of events."""
 
     id: str
@@ -89,27 +85,27 @@ class NewSubscription(Subscription):
     secret: str = Field(description="whsec_ and base64, as Standard Webhooks has it.")
 
 
-class Subscriptions(_Shape):
+class Subscriptions(Shape):
     """One page, newest first."""
 
     subscriptions: list[Subscription]
     next_page_token: str | None
 
 
-class Deleted(_Shape):
+class Deleted(Shape):
     """What the deletion did."""
 
     deleted: bool = Field(description="False when there was none (any more).")
 
 
-class ReplayedEvents(_Shape):
+class ReplayedEvents(Shape):
     """What is posted again."""
 
     replayed_count: int
     resume_at: Time | None = Field(description="since of the next call; null: that was all.")
 
 
-class EventDeliveryAttempt(_Shape):
+class EventDeliveryAttempt(Shape):
     """One request that carried an event."""
 
     ended_at: Time
@@ -118,7 +114,7 @@ class EventDeliveryAttempt(_Shape):
     duration_ms: int
 
 
-class EventDelivery(_Shape):
+class EventDelivery(Shape):
     """One event on its way to a subscription."""
 
     id: str
@@ -137,7 +133,7 @@ class EventDelivery(_Shape):
     attempts: list[EventDeliveryAttempt] = Field(description="The last 50, oldest first.")
 
 
-class EventDeliveries(_Shape):
+class EventDeliveries(Shape):
     """One page, newest event first."""
 
     deliveries: list[EventDelivery]

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request, Response
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import Message as Protobuf
 
 from gateway import render, requests
 from gateway import subscription_shapes as shapes
@@ -14,7 +13,6 @@ from posthouse.v1 import subscription_pb2
 from posthouse.v1 import subscription_service_pb2 as pb
 from services.kit.enum_names import EVENT_DELIVERY
 from services.kit.errors import InvalidRequestError
-from services.kit.event_json import time_text
 
 
 class SubscriptionRoutes:
@@ -144,7 +142,7 @@ class SubscriptionRoutes:
             request,
         )
         return render.answer(
-            {"replayed_count": response.replayed_count, "resume_at": _when(response, "resume_time")}
+            {"replayed_count": response.replayed_count, "resume_at": render.when(response, "resume_time")}
         )
 
     async def list_deliveries(
@@ -175,10 +173,6 @@ class SubscriptionRoutes:
         )
 
 
-def _when(message: Protobuf, field: str) -> str | None:
-    return time_text(getattr(message, field)) if message.HasField(field) else None
-
-
 def _subscription(item: subscription_pb2.Subscription) -> render.Json:
     return {
         "id": item.id,
@@ -186,12 +180,12 @@ def _subscription(item: subscription_pb2.Subscription) -> render.Json:
         "event_types": list(item.event_types) or None,
         "description": item.description or None,
         "disabled": item.disabled,
-        "disabled_at": _when(item, "disable_time"),
+        "disabled_at": render.when(item, "disable_time"),
         "disabled_reason": item.disable_reason or None,
-        "failing_since": _when(item, "fail_time"),
-        "created_at": _when(item, "create_time"),
-        "rotated_at": _when(item, "rotate_time"),
-        "overlap_ends_at": _when(item, "overlap_end_time"),
+        "failing_since": render.when(item, "fail_time"),
+        "created_at": render.when(item, "create_time"),
+        "rotated_at": render.when(item, "rotate_time"),
+        "overlap_ends_at": render.when(item, "overlap_end_time"),
     }
 
 
@@ -202,17 +196,17 @@ def _delivery(item: subscription_pb2.EventDelivery) -> render.Json:
         "webhook_id": item.webhook_id,
         "event_type": item.event_type,
         "conversation_id": item.conversation_id,
-        "event_at": _when(item, "event_time"),
+        "event_at": render.when(item, "event_time"),
         "status": EVENT_DELIVERY.word(item.state),
         "attempt_count": item.attempt_count,
-        "attempted_at": _when(item, "attempt_time"),
-        "next_attempt_at": _when(item, "next_attempt_time"),
+        "attempted_at": render.when(item, "attempt_time"),
+        "next_attempt_at": render.when(item, "next_attempt_time"),
         "status_code": item.status_code or None,
         "error": item.error or None,
         "duration_ms": item.duration_ms if item.HasField("attempt_time") else None,
         "attempts": [
             {
-                "ended_at": _when(attempt, "end_time"),
+                "ended_at": render.when(attempt, "end_time"),
                 "status_code": attempt.status_code or None,
                 "error": attempt.error or None,
                 "duration_ms": attempt.duration_ms,

@@ -165,7 +165,7 @@ class DeliveryWorker:
             claimed.url, body, {**headers, "Content-Type": CONTENT_TYPE, "User-Agent": _AGENT}
         )
         metrics.EVENT_DELIVERY_SECONDS.observe(answer.seconds)
-        if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        if not answer.taken:
             await self._note_failure(claimed, answer)
             return
         async with self._database.hot() as connection:
@@ -201,6 +201,6 @@ class DeliveryWorker:
 
 def _tried(answer: Answer) -> Tried:
     error = answer.error
-    if error is None and not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+    if error is None and not answer.taken:
         error = "redirected" if answer.status < HTTPStatus.BAD_REQUEST else "refused"
     return Tried(answer.status, error, round(answer.seconds * 1000))

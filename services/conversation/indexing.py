@@ -16,7 +16,7 @@ from services.conversation.search_text import (
     vector_literal,
 )
 from services.conversation.words import stem_input
-from services.kit.ids import first_id_at
+from services.kit.ids import NO_ID, first_id_at
 from services.ledger.arrays import plain_array, text_array
 from services.ledger.database import Database
 from services.ledger.tables import conversations, message_search, messages, search_progress, search_stale
@@ -29,7 +29,6 @@ BATCH_SIZE: Final = 500
 SETTLE_SECONDS: Final = 1.0
 LATE_SECONDS: Final = 90.0
 
-_ZERO: Final = "00000000-0000-0000-0000-000000000000"
 
 _PLAIN: Final = messages.c.sealed_by.is_(None)
 _COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
@@ -83,7 +82,7 @@ async def index_late(database: Database, *, late: float = LATE_SECONDS, limit: i
         if position is None:
             return 0
         newest = sa.select(search_progress.c.position).where(search_progress.c.name == "newest")
-        reached = (await connection.execute(newest)).scalar_one_or_none() or _ZERO
+        reached = (await connection.execute(newest)).scalar_one_or_none() or NO_ID
         bound = min(reached, first_id_at(_ago(late)))
         seen = sa.select(messages.c.id).where(messages.c.id > position, messages.c.id <= bound)
         ids = (await connection.execute(seen.order_by(messages.c.id).limit(limit * 20))).all()
@@ -104,7 +103,7 @@ async def index_stale(database: Database) -> int:
         row = (await connection.execute(statement.returning(search_stale.c.conversation_id))).one_or_none()
         if row is None:
             return 0
-        position = _ZERO
+        position = NO_ID
         while True:
             narrowed = (messages.c.conversation_id == row.conversation_id, messages.c.id > position)
             rows = await _read(connection, *narrowed, limit=BATCH_SIZE)
@@ -124,7 +123,7 @@ async def rebuild_batch(database: Database, *, limit: int = BATCH_SIZE) -> int:
     """Index the next messages of a rebuild; return their number, 0 at its end."""
     async with database.write() as connection:
         position = await _take(connection, "rebuild", wait=True)
-        rows = await _read(connection, messages.c.id > (position or _ZERO), limit=limit)
+        rows = await _read(connection, messages.c.id > (position or NO_ID), limit=limit)
         await _store(connection, rows)
         return await _move(connection, "rebuild", rows)
 
@@ -159,7 +158,7 @@ async def _take(connection: AsyncConnection, name: str, *, wait: bool = False) -
                 "INSERT INTO search_progress (name, position) VALUES (:name, CAST(:zero AS uuid))"
                 " ON CONFLICT DO NOTHING"
             ),
-            {"name": name, "zero": _ZERO},
+            {"name": name, "zero": NO_ID},
         )
         position = (await connection.execute(statement)).scalar_one_or_none()
     return position

@@ -16,7 +16,7 @@ from services.conversation.search_query import Term, matches, read_query, stemma
 from services.conversation.search_text import CONFIGURATIONS, Searchable
 from services.conversation.words import stem_input
 from services.kit.fields import read_label
-from services.kit.ids import first_id_at, parse_id, time_of_id
+from services.kit.ids import NO_ID, first_id_at, parse_id, time_of_id
 from services.ledger.database import keyring_of
 from services.ledger.row_mapping import MESSAGE_COLUMNS, message_from_row
 from services.ledger.tables import conversations, message_search, messages
@@ -40,7 +40,6 @@ _FEW_MESSAGES: Final = 10_000
 # order, a page is found in the time the index needs to find all messages with a rarer word.
 _COMMON: Final = 30
 
-_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 # Only constants of this project go into the text.
 _STEMS = sa.text(
@@ -159,11 +158,11 @@ async def _find_older(
     """
     row = message_search.c
     newest, moment, least = time_of_id(first), time_of_id(before), _LEAST
-    while before != _NO_ID and (least == _LEAST or len(found) < min(_ENOUGH, limit)):
+    while before != NO_ID and (least == _LEAST or len(found) < min(_ENOUGH, limit)):
         share = min(_MOST, _MARGIN * (limit - len(found)) / len(found)) if found else _MOST
         span = max(least, share) * (newest - moment)
         least *= 2
-        begin = first_id_at(datetime.fromtimestamp(moment - span, UTC)) if 0 < span < moment else _NO_ID
+        begin = first_id_at(datetime.fromtimestamp(moment - span, UTC)) if 0 < span < moment else NO_ID
         matching = sa.select(row.message_id).where(
             row.message_id < before, row.message_id >= begin, *conditions
         )
@@ -172,7 +171,7 @@ async def _find_older(
         statement = sa.select(fenced.c.message_id).order_by(fenced.c.message_id.desc())
         found += (await connection.execute(statement.limit(limit - len(found)))).scalars()
         before, moment = begin, moment - span
-    return before if before != _NO_ID else None
+    return before if before != NO_ID else None
 
 
 def _conversation_conditions(search: Search) -> list[sa.ColumnElement[bool]]:

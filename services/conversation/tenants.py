@@ -15,6 +15,7 @@ from services.conversation.monitor import Failed, Known, MonitorClient, Unknown
 from services.kit import metrics
 from services.kit.breaker import Breaker
 from services.kit.errors import UnavailableError
+from services.kit.ids import NO_ID
 from services.kit.logs import get_logger
 from services.ledger.database import Database
 
@@ -27,8 +28,6 @@ _CATCH_UP: Final = 500
 
 # How much a preference in the register counts for: less than a text that is plainly in another language.
 _PREFERENCE_CONFIDENCE: Final = 0.8
-
-_FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class TenantLinker:
 
     async def catch_up(self) -> None:
         """Note the contacts of every conversation without a tenant."""
-        after: str | None = _FIRST_ID
+        after: str | None = NO_ID
         while after is not None:
             async with self._database.hot() as connection:
                 met, after = await contacts.read_unlinked(connection, after, _CATCH_UP)

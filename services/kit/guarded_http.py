@@ -3,6 +3,7 @@
 import socket
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -41,6 +42,11 @@ class Answer:
     seconds: float
     error: str | None = None
     retry_after: str | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Tell whether it is a success."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 class _GuardedResolver(AbstractResolver):

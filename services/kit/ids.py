@@ -9,6 +9,9 @@ import uuid_utils
 
 from services.kit.errors import InvalidRequestError
 
+# Sorts before every id.
+NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

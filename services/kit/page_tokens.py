@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from services.kit.errors import InvalidRequestError, Violation
-from services.kit.paging import decode_token, encode_token
+from services.kit.paging import decode_token, encode_token, invalid_token
 
 
 class Position(NamedTuple):
@@ -32,9 +31,5 @@ def read_token(token: str, filter_key: Sequence[Any]) -> Position | None:
     except (ValueError, TypeError, AttributeError):
         position = None
     if position is None or position.time.tzinfo is None:
-        raise InvalidRequestError(
-            "page_token: is not a page token of this service",
-            reason="INVALID_PAGE_TOKEN",
-            violations=[Violation("page_token", "is not a page token of this service")],
-        )
+        raise invalid_token()
     return position

@@ -31,9 +31,9 @@ def decode_token(token: str, filter_key: Sequence[Any]) -> list[Any] | None:
     try:
         digest, *position = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError, TypeError):
-        raise _invalid("is not a page token of this service") from None
+        raise invalid_token() from None
     if digest != _digest(filter_key):
-        raise _invalid("was made for another filter")
+        raise invalid_token("was made for another filter")
     return list(position)
 
 
@@ -41,7 +41,8 @@ def _digest(filter_key: Sequence[Any]) -> str:
     return hashlib.blake2s(orjson.dumps(list(filter_key)), digest_size=6).hexdigest()
 
 
-def _invalid(description: str) -> InvalidRequestError:
+def invalid_token(description: str = "is not a page token of this service") -> InvalidRequestError:
+    """Return the error of a token that cannot be followed."""
     error = InvalidRequestError.field("page_token", description)
     error.reason = "INVALID_PAGE_TOKEN"
     return error

@@ -11,17 +11,10 @@ import pytest
 from cli.embedded.spawn import Process, StartError, spawn
 from cli.logfiles import rotate, trim
 from cli.supervisor import Backoff, Child, Supervisor, describe_exit
+from tests.clock import Clock
 
 _STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 _SLEEPER = "import time; time.sleep(60)"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bench:

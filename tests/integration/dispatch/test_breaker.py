@@ -16,6 +16,7 @@ from posthouse.v1 import message_service_pb2 as message_pb
 from services.dispatch.breakers import Breakers
 from services.kit.status import from_rpc_error
 from services.providers.base import Retryable
+from tests.clock import Clock
 from tests.integration.ledger.rows import CONTACT, OURS, eventually
 
 from .house import House, RunningDispatcher
@@ -36,16 +37,6 @@ class Down(ScriptedProvider):
     async def send(self, messages: Any) -> list[Any]:
         outcomes = await super().send(messages)
         return [Retryable("503", "down")] * len(messages) if self.down else outcomes
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # Longer than any test takes: what is put off by it comes back only when a test says so.

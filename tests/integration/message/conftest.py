@@ -12,25 +12,10 @@ from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.status import RemoteError, from_rpc_error
-from services.ledger.database import Database
 from services.message.__main__ import main
-from tests.integration.ledger.rows import Book
 from tests.servers import free_ports
 
 StartProcess = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, pool_size=10, timeout=60, name="test")
-    await database.start()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def book(database: Database) -> Book:
-    return Book(database)
 
 
 @pytest.fixture

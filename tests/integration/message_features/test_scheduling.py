@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self
@@ -223,14 +223,6 @@ class RecordingBus:
             raise TimeoutError
         if subject.startswith("posthouse.dispatch"):
             self.envelopes.append(event_pb2.DispatchEnvelope.FromString(payload))
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, pool_size=10, timeout=60, name="test")
-    await database.start()
-    yield database
-    await database.close()
 
 
 async def _store_due(database: Database, count: int) -> set[str]:

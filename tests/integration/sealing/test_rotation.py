@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from services.conversation import indexing
+from services.kit.ids import NO_ID
 from services.kit.keyring import PLAIN
 from services.ledger import resealing
 from services.ledger.reads import list_messages
@@ -138,12 +139,10 @@ async def test_a_row_that_somebody_works_on_is_left_for_the_next_pass(open_datab
     async with database.hot() as holder, holder.transaction():
         await holder.execute("UPDATE messages SET state = 'sending' WHERE id = %s", (first,))
         async with database.hot() as connection:
-            progress = await resealing.reseal(
-                connection, MESSAGES, after="00000000-0000-0000-0000-000000000000"
-            )
+            progress = await resealing.reseal(connection, MESSAGES, after=NO_ID)
     assert (progress.done, progress.skipped) == (1, 1)
     async with database.hot() as connection:
-        progress = await resealing.reseal(connection, MESSAGES, after="00000000-0000-0000-0000-000000000000")
+        progress = await resealing.reseal(connection, MESSAGES, after=NO_ID)
     assert (progress.done, progress.skipped) == (1, 0)
     assert await book.rows("SELECT state, sealed_by FROM messages ORDER BY id") == [
         ("sending", "one"),
@@ -157,7 +156,7 @@ async def test_a_batch_ends_before_it_fills_the_memory(
     monkeypatch.setattr(resealing, "_MOST_BYTES", 100)
     database = await open_database(ring("one"))
     await Book(await open_database(PLAIN)).accept(*(make_draft(body=f"{n}" * 90) for n in range(4)))
-    after, sizes = "00000000-0000-0000-0000-000000000000", []
+    after, sizes = NO_ID, []
     while True:
         async with database.hot() as connection:
             progress = await resealing.reseal(connection, MESSAGES, after=after)

@@ -20,7 +20,6 @@ from services.kit.guarded_http import GuardedClient
 from services.kit.networks import parse_networks
 from services.kit.public_targets import TargetPolicy, parse_ports
 from services.ledger.database import Database
-from tests.integration.ledger.rows import Book
 
 TARGETS = TargetPolicy(parse_networks("127.0.0.0/8"), parse_ports("*"))
 
@@ -82,19 +81,6 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     yield endpoint
     endpoint.hold.set()
     await runner.cleanup()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, pool_size=8, timeout=10, name="test")
-    await database.start()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def book(database: Database) -> Book:
-    return Book(database)
 
 
 @dataclass

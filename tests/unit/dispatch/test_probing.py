@@ -12,6 +12,7 @@ from services.dispatch import breakers as breakers_module
 from services.dispatch.breakers import Breakers
 from services.kit.breaker import CLOSED, HALF_OPEN, OPEN, BreakerPolicy
 from services.kit.breaker_news import HALF_OPENED, OPENED
+from tests.clock import Clock
 
 _COOL_DOWN = 600.0
 
@@ -32,13 +33,6 @@ class FakeBus:
 
     def say(self, event: event_pb.Event) -> None:
         self.messages.append(event_pb.EventBatch(events=[event]).SerializeToString())
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from gateway import answers, send
+from gateway import operation_shapes, send
 from gateway.app import build_app
 from gateway.front import Front
 from gateway.rate_limits import Endpoints, RateLimits
@@ -26,7 +26,7 @@ async def test_health_says_what_the_last_check_saw(gateway: Gateway) -> None:
     assert (await gateway.client.get("/ready")).status_code == 503
     await gateway.monitor.check()
     response = await gateway.client.get("/health")
-    answers.Health.model_validate(response.json())
+    operation_shapes.Health.model_validate(response.json())
     assert response.json() == {
         "status": "ok",
         "version": "1.2.3",
@@ -38,7 +38,7 @@ async def test_health_says_what_the_last_check_saw(gateway: Gateway) -> None:
 
 async def _ready(client: httpx2.AsyncClient) -> tuple[int, list[str]]:
     response = await client.get("/ready")
-    said = answers.Ready.model_validate(response.json())
+    said = operation_shapes.Ready.model_validate(response.json())
     assert said.ready == (response.status_code == 200)
     return response.status_code, said.failing
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway import answers
+from gateway import answers, operation_shapes
 from gateway.app import build_app
 from gateway.webhooks import called_url
 from posthouse.v1 import conversation_pb2, dispatch_pb2, message_pb2
@@ -146,7 +146,7 @@ async def test_stats(client: httpx2.AsyncClient, fakes: Fakes) -> None:
 async def test_providers(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     fakes.answers["ListProviders"] = dispatch_pb.ListProvidersResponse(providers=[samples.provider()])
     response = await client.get("/api/v1/providers")
-    answers.Providers.model_validate(response.json())
+    operation_shapes.Providers.model_validate(response.json())
     assert response.json()["providers"][0]["breaker"] == "half_open"
 
 
@@ -158,7 +158,7 @@ async def test_dead_letters(client: httpx2.AsyncClient, fakes: Fakes) -> None:
         "/api/v1/dead-letters?type=sms&reason=rejected&include_replayed=true&provider=twilio&error_code=21211"
         "&since=2026-11-22T03:00:00Z&until=2026-11-22T04:00:00Z"
     )
-    answers.DeadLetters.model_validate(response.json())
+    operation_shapes.DeadLetters.model_validate(response.json())
     assert fakes.only("ListDeadLetters").request == dispatch_pb.ListDeadLettersRequest(
         channel=message_pb2.CHANNEL_SMS,
         reason="rejected",
@@ -175,7 +175,7 @@ async def test_replay(client: httpx2.AsyncClient, fakes: Fakes) -> None:
         replayed_message_ids=["m1"], replayed_count=1, more=True
     )
     response = await client.post("/api/v1/dead-letters/replay", json={"message_ids": ["m1", "m2"]})
-    answers.Replayed.model_validate(response.json())
+    operation_shapes.Replayed.model_validate(response.json())
     assert response.json() == {"replayed_message_ids": ["m1"], "replayed_count": 1, "more": True}
     request = fakes.only("ReplayDeadLetters").request
     assert request == dispatch_pb.ReplayDeadLettersRequest(message_ids=["m1", "m2"])
@@ -203,7 +203,7 @@ async def test_simulator(client: httpx2.AsyncClient, fakes: Fakes) -> None:
     fakes.answers["GetSimulatorProfile"] = dispatch_pb.GetSimulatorProfileResponse(profiles=[profile])
     fakes.answers["SetSimulatorProfile"] = dispatch_pb.SetSimulatorProfileResponse(profiles=[profile])
     got = (await client.get("/api/v1/simulator?type=sms")).json()
-    answers.SimulatorProfiles.model_validate(got)
+    operation_shapes.SimulatorProfiles.model_validate(got)
     assert fakes.only("GetSimulatorProfile").request.channel == message_pb2.CHANNEL_SMS
     response = await client.put("/api/v1/simulator", json=got["profiles"][0])
     assert response.json() == got

@@ -7,14 +7,8 @@ import pytest
 
 from services.kit.api_keys import KeyRing, make_secret
 from services.kit.errors import UnavailableError
+from tests.clock import Clock
 from tests.credentials import PEPPER, MemoryKeys
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

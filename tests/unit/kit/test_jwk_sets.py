@@ -9,14 +9,8 @@ from services.kit.config import WrongSettingError
 from services.kit.errors import UnavailableError
 from services.kit.jwk_sets import JwkSet, parse_jwks
 from services.kit.jwt_tokens import TokenPolicy, TokenVerifier
+from tests.clock import Clock
 from tests.credentials import AUDIENCE, ISSUER, ed_key, jwks, token
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def keys_without(kid: str) -> str:

@@ -13,17 +13,10 @@ from services.kit.config import Settings
 from services.kit.rate_limits import RateLimiter, Verdict
 from services.kit.redis_windows import StorageAwayError
 from services.kit.sliding_window import MemoryWindows, Quota, Window
+from tests.clock import Clock
 
 PERIOD = 60
 TEN = Quota("request", "key:1 GET /", 10)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
-"""A book over the ledger of the test."""
+"""A ledger of the test's own, and a book over it."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from services.ledger.database import Database
-
-from .rows import Book
+from tests.integration.ledger.rows import Book
 
 
 @pytest.fixture
