@@ -1,6 +1,14 @@
 # Posthouse. `make` lists what can be done; everything needs only Python 3.11 or newer and make.
 
-PYTHON ?= python3
+# The python3 of the PATH, unless it was built without optimisation, as pyenv does unasked, and the system's own was
+# built with it: that runs Posthouse a fifth faster. (docs/decisions/0027-interpreter.md)
+PYTHON ?= $(shell python3 -c '$(PLAIN_BUILD)' 2>/dev/null && /usr/bin/python3 -c '$(FIT)' 2>/dev/null \
+	&& echo /usr/bin/python3 || echo python3)
+# Distributions build theirs with optimisation, and do not all say so.
+PLAIN_BUILD := import sys, sysconfig; arguments = sysconfig.get_config_var("CONFIG_ARGS") or "--enable-optimizations"; \
+	sys.exit(sys.base_prefix == "/usr" or "--enable-optimizations" in arguments)
+# Distributions may leave out parts of the standard library.
+FIT := import ctypes, sqlite3, ssl, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -32,12 +40,13 @@ help: ## List the targets
 .PHONY: setup
 setup: $(READY) ## Create .venv and install the locked requirements (the other targets do it when needed)
 
-# Debian's python3 may come without ensurepip; then the pip outside puts one inside. uv, itself one of the locked
+# Debian's python3 may come without ensurepip; then a pip outside puts one inside. uv, itself one of the locked
 # requirements, installs the others several times as fast as pip, which steps in where uv finds no way out.
 $(READY): requirements-dev.lock pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) 2>/dev/null || { \
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
-		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+		{ $(PYTHON) -m pip --version >/dev/null 2>&1 && outer=$(PYTHON) || outer=python3; \
+		$$outer -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; }; }
 	@echo "Installing the locked requirements into $(VENV)"
 	@awk '/^uv==/ {found = 1} found {print} found && !/\\$$/ {exit}' requirements-dev.lock > $(VENV)/uv.lock
 	@$(PIP) --require-hashes -r $(VENV)/uv.lock

@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "ledger": options.ledger,
             "synchronous_commit": options.synchronous_commit,
             "cores": len(os.sched_getaffinity(0)),
+            "python": f"{sys.version} at {sys.base_prefix}",
         }
         report.print_json(baseline, measured, facts)
     else:
