@@ -126,6 +126,8 @@ class Message(Shape):
     language_confidence: float | None
     # Why the content is missing, where it is encrypted and cannot be decrypted.
     content_error: str | None
+    # Where the e-mail is answered to, where its send said so.
+    reply_to: str | None
 
 
 class Messages(Shape):

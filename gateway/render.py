@@ -93,6 +93,7 @@ def message(item: message_pb2.Message) -> Json:
         "language": item.language or None,
         "language_confidence": item.language_confidence if item.language else None,
         "content_error": item.content_error or None,
+        "reply_to": item.reply_to or None,
     }
 
 

@@ -54,6 +54,7 @@ def send_request(body: schemas.SendRequest, key: str) -> pb.SendMessageRequest:
         channel=CHANNEL.number(body.type),
         body=body.body or "",
         request_id=key,
+        reply_to=body.reply_to or "",
     )
     # What most messages lack costs nothing.
     if body.subject:

@@ -111,6 +111,9 @@ class SendRequest(Shape):
     priority: PriorityWord | None = Field(None, description="Lane to wait in.")
     fail_fast: Flag = Field(False, description="Refuse rather than queue while every provider is failing.")
     transactional: Flag = Field(False, description="E-mail the recipient must get even after opting out.")
+    reply_to: str | None = Field(
+        None, description="Address that answers go to; e-mail only. Empty: as set for the sender."
+    )
 
 
 class BatchItem(SendRequest):

@@ -223,7 +223,7 @@ def _is_late(message: ClaimedMessage, now: datetime) -> bool:
 def outbound(
     message: ClaimedMessage, thread: MailThread | None = None, reply_to: Mapping[str, str] | None = None
 ) -> OutboundMessage:
-    """Return a message as a provider gets it. `reply_to` says where e-mail is answered to, by sender."""
+    """Return a message as a provider gets it. `reply_to`, by sender, is for e-mail that names none itself."""
     return OutboundMessage(
         id=message.id,
         attempt=message.attempt,
@@ -236,7 +236,8 @@ def outbound(
         attachments=message.attachments or (),
         in_reply_to=thread.in_reply_to if thread else "",
         references=thread.references if thread else (),
-        reply_to=reply_to_of(message.sender, reply_to) if reply_to and message.channel == "email" else "",
+        reply_to=message.reply_to
+        or (reply_to_of(message.sender, reply_to) if reply_to and message.channel == "email" else ""),
         attempt_time=message.attempt_time,
     )
 

@@ -31,13 +31,13 @@ WITH input AS (
     %(caller)s::text[], %(message_time)s::timestamptz[], %(send_time)s::timestamptz[],
     %(expire_time)s::timestamptz[], %(provider)s::text[], %(provider_message_id)s::text[],
     %(event_type)s::text[], %(request_id)s::text[], %(request_hash)s::bytea[], %(event_key)s::text[],
-    %(webhook_log_id)s::uuid[], %(outbox_id)s::uuid[], %(subject_name)s::text[]
+    %(webhook_log_id)s::uuid[], %(outbox_id)s::uuid[], %(subject_name)s::text[], %(reply_to)s::text[]
   ) AS t(
     id, conversation_id, family, a, b, channel, direction, state, sender, recipient, sender_original,
     recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
     segment_encoding, transactional, caller, message_time, send_time, expire_time, provider,
     provider_message_id, event_type, request_id, request_hash, event_key, webhook_log_id, outbox_id,
-    subject_name
+    subject_name, reply_to
   )
 ), keyed AS (
   INSERT INTO idempotency_keys (caller, request_id, request_hash, message_id, create_time)
@@ -61,12 +61,12 @@ WITH input AS (
     id, conversation_id, channel, direction, state, sender, recipient, sender_original, recipient_original,
     subject, body, html, attachments, metadata, priority, segment_count, segment_encoding, transactional,
     caller, create_time, update_time, message_time, send_time, expire_time, next_attempt_time, provider,
-    provider_message_id, sealed_by
+    provider_message_id, sealed_by, reply_to
   )
   SELECT id, conversation_id, channel, direction, state, sender, recipient, sender_original,
     recipient_original, subject, body, html, attachments, metadata, priority, segment_count,
     segment_encoding, transactional, caller, now(), now(), coalesce(message_time, now()), send_time,
-    expire_time, send_time, provider, provider_message_id, %(sealed_by)s::text
+    expire_time, send_time, provider, provider_message_id, %(sealed_by)s::text, reply_to
   FROM fresh
 ), threaded AS (
   INSERT INTO conversations AS c (
@@ -179,6 +179,7 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
         "webhook_log_id": plain_array([d.webhook_log_id for d in drafts]),
         "outbox_id": plain_array(outbox_ids),
         "subject_name": plain_array(subjects),
+        "reply_to": text_array([d.reply_to for d in drafts]),
         "event_outbox_id": event_outbox_id,
         "event_subject": EVENT_SUBJECT,
         "republish_after": republish_after,

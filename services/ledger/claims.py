@@ -36,7 +36,7 @@ WITH free AS (
     )
   RETURNING m.id, w.outbox_id, m.conversation_id, m.channel, m.sender, m.recipient, m.subject, m.body,
     m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-    m.expire_time, m.priority, m.transactional, m.sealed_by
+    m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by
 ), logged AS (
   INSERT INTO message_events (message_id, sequence, type, create_time, attempt_number)
   SELECT id, event_count, 'sending', now(), attempt_count FROM claimed
@@ -48,7 +48,7 @@ WITH free AS (
 )
 SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject,
   c.body, c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
-  c.expire_time, c.priority, c.transactional, c.sealed_by, taken.abandoned
+  c.expire_time, c.priority, c.transactional, c.reply_to, c.sealed_by, taken.abandoned
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 """
 
@@ -152,7 +152,7 @@ WITH free AS (
 )
 SELECT m.id::text, w.outbox_id::text, m.conversation_id::text, m.channel, m.sender, m.recipient, m.subject,
   m.body, m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-  m.expire_time, m.priority, m.transactional, m.sealed_by, w.publish_count
+  m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by, w.publish_count
 FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, publish_count FROM taken) w
 LEFT JOIN messages m ON m.id = w.message_id AND m.state = 'unknown'
 ORDER BY m.id
@@ -197,6 +197,8 @@ class ClaimedMessage(NamedTuple):
     expire_time: datetime | None
     priority: str
     transactional: bool
+    # Where this e-mail is answered to; None: as the settings say for its sender.
+    reply_to: str | None
     # Why its content cannot be opened, where it cannot; then it is not to be sent.
     content_error: ContentError | None = None
 
@@ -204,19 +206,19 @@ class ClaimedMessage(NamedTuple):
 def _messages(connection: HotConnection, rows: Sequence[TupleRow]) -> list[ClaimedMessage]:
     """Return the messages of rows: ClaimedMessage's fields, `sealed_by`, and something of the envelope."""
     return [
-        ClaimedMessage(*row[:17]) if row[17] is None else _open(connection.keyring, row)
+        ClaimedMessage(*row[:18]) if row[18] is None else _open(connection.keyring, row)
         for row in rows
         if row[0] is not None
     ]
 
 
 def _open(keyring: Keyring, row: TupleRow) -> ClaimedMessage:
-    message = ClaimedMessage(*row[:17])
+    message = ClaimedMessage(*row[:18])
     try:
         content = open_content(
             keyring,
             message.id,
-            row[17],
+            row[18],
             message.subject,
             message.body,
             message.html,
@@ -258,7 +260,7 @@ async def claim(
         },
     )
     rows = await cursor.fetchall()
-    taken = {row[1]: row[18] for row in rows}
+    taken = {row[1]: row[19] for row in rows}
     return _messages(connection, rows), taken
 
 
@@ -315,7 +317,7 @@ async def claim_inquiries(
         _INQUIRIES, {"outbox_ids": plain_array(outbox_ids), "owner": owner, "lease": lease}
     )
     rows = await cursor.fetchall()
-    taken = {row[1]: row[18] for row in rows}
+    taken = {row[1]: row[19] for row in rows}
     return _messages(connection, rows), taken
 
 

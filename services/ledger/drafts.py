@@ -44,3 +44,5 @@ class Draft:
     webhook_log_id: str | None = None
     # Inbound: the word of consent that is all the contact wrote.
     keyword: str | None = None
+    # E-mail: where it is to be answered to.
+    reply_to: str | None = None

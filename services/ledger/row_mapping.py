@@ -48,6 +48,7 @@ MESSAGE_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     messages.c.language,
     messages.c.language_confidence,
     messages.c.sealed_by,
+    messages.c.reply_to,
 )
 
 EVENT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
@@ -115,6 +116,7 @@ def message_from_row(row: sa.Row[Any], keyring: Keyring) -> message_pb2.Message:
         "transactional": row.transactional,
         "language": row.language,
         "language_confidence": row.language_confidence,
+        "reply_to": row.reply_to,
     }
     return message_pb2.Message(**fields)
 

@@ -64,6 +64,7 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
     request_id = request.request_id
     if request.transactional and channel not in ("email", ""):
         faults.append(Violation("transactional", "is for e-mail only"))
+    reply_to = _reply_to(faults, channel, request.reply_to) if request.reply_to else None
     if request_id and not _REQUEST_ID.fullmatch(request_id):
         faults.append(Violation("request_id", "must be 1 to 255 visible ASCII characters"))
     if faults or our is None or recipient is None:
@@ -96,6 +97,7 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
         transactional=request.transactional,
         request_id=request_id,
         request_hash=request_hash(request) if request_id else None,
+        reply_to=reply_to,
     )
 
 
@@ -163,6 +165,18 @@ def read_address(
     except InvalidAddressError as error:
         faults.append(Violation(field, str(error)))
         return None
+
+
+def _reply_to(faults: list[Violation], channel: str, text: str) -> str | None:
+    """Return the canonical address that answers are to go to, or None and add what is wrong with it."""
+    if channel not in ("email", ""):
+        faults.append(Violation("reply_to", "is for e-mail only"))
+        return None
+    address = read_address(faults, "reply_to", text, False, False)
+    if address is not None and address.kind != "email":
+        faults.append(Violation("reply_to", "must be an e-mail address"))
+        return None
+    return address.canonical if address is not None else None
 
 
 def _original(address: Address) -> str | None:

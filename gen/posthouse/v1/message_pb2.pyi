@@ -92,7 +92,7 @@ class Attachment(_message.Message):
     def __init__(self, url: _Optional[str] = ..., content_type: _Optional[str] = ..., filename: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "conversation_id", "channel", "direction", "state", "sender", "recipient", "sender_original", "recipient_original", "subject", "body", "html", "attachments", "metadata", "priority", "segment_count", "segment_encoding", "create_time", "update_time", "message_time", "send_time", "expire_time", "next_attempt_time", "attempt_count", "provider", "provider_message_id", "error_code", "error_message", "transactional", "language", "language_confidence", "content_error")
+    __slots__ = ("id", "conversation_id", "channel", "direction", "state", "sender", "recipient", "sender_original", "recipient_original", "subject", "body", "html", "attachments", "metadata", "priority", "segment_count", "segment_encoding", "create_time", "update_time", "message_time", "send_time", "expire_time", "next_attempt_time", "attempt_count", "provider", "provider_message_id", "error_code", "error_message", "transactional", "language", "language_confidence", "content_error", "reply_to")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class Message(_message.Message):
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     id: str
     conversation_id: str
     channel: Channel
@@ -164,7 +165,8 @@ class Message(_message.Message):
     language: str
     language_confidence: float
     content_error: str
-    def __init__(self, id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., direction: _Optional[_Union[Direction, str]] = ..., state: _Optional[_Union[MessageState, str]] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., sender_original: _Optional[str] = ..., recipient_original: _Optional[str] = ..., subject: _Optional[str] = ..., body: _Optional[str] = ..., html: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., segment_count: _Optional[int] = ..., segment_encoding: _Optional[_Union[SegmentEncoding, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt_count: _Optional[int] = ..., provider: _Optional[str] = ..., provider_message_id: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., transactional: _Optional[bool] = ..., language: _Optional[str] = ..., language_confidence: _Optional[float] = ..., content_error: _Optional[str] = ...) -> None: ...
+    reply_to: str
+    def __init__(self, id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., direction: _Optional[_Union[Direction, str]] = ..., state: _Optional[_Union[MessageState, str]] = ..., sender: _Optional[str] = ..., recipient: _Optional[str] = ..., sender_original: _Optional[str] = ..., recipient_original: _Optional[str] = ..., subject: _Optional[str] = ..., body: _Optional[str] = ..., html: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., segment_count: _Optional[int] = ..., segment_encoding: _Optional[_Union[SegmentEncoding, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt_count: _Optional[int] = ..., provider: _Optional[str] = ..., provider_message_id: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., transactional: _Optional[bool] = ..., language: _Optional[str] = ..., language_confidence: _Optional[float] = ..., content_error: _Optional[str] = ..., reply_to: _Optional[str] = ...) -> None: ...
 
 class MessageEvent(_message.Message):
     __slots__ = ("message_id", "sequence", "type", "create_time", "provider_time", "attempt_number", "provider", "error_code", "detail")

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SendMessageRequest(_message.Message):
-    __slots__ = ("sender", "recipient", "channel", "body", "subject", "html", "attachments", "metadata", "send_time", "expire_time", "priority", "request_id", "fail_fast", "transactional", "sender_pool")
+    __slots__ = ("sender", "recipient", "channel", "body", "subject", "html", "attachments", "metadata", "send_time", "expire_time", "priority", "request_id", "fail_fast", "transactional", "sender_pool", "reply_to")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class SendMessageRequest(_message.Message):
     FAIL_FAST_FIELD_NUMBER: _ClassVar[int]
     TRANSACTIONAL_FIELD_NUMBER: _ClassVar[int]
     SENDER_POOL_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     sender: str
     recipient: str
     channel: _message_pb2.Channel
@@ -51,7 +52,8 @@ class SendMessageRequest(_message.Message):
     fail_fast: bool
     transactional: bool
     sender_pool: str
-    def __init__(self, sender: _Optional[str] = ..., recipient: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., body: _Optional[str] = ..., subject: _Optional[str] = ..., html: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[_message_pb2.Attachment, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., priority: _Optional[_Union[_message_pb2.Priority, str]] = ..., request_id: _Optional[str] = ..., fail_fast: _Optional[bool] = ..., transactional: _Optional[bool] = ..., sender_pool: _Optional[str] = ...) -> None: ...
+    reply_to: str
+    def __init__(self, sender: _Optional[str] = ..., recipient: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., body: _Optional[str] = ..., subject: _Optional[str] = ..., html: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[_message_pb2.Attachment, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., priority: _Optional[_Union[_message_pb2.Priority, str]] = ..., request_id: _Optional[str] = ..., fail_fast: _Optional[bool] = ..., transactional: _Optional[bool] = ..., sender_pool: _Optional[str] = ..., reply_to: _Optional[str] = ...) -> None: ...
 
 class AcceptedMessage(_message.Message):
     __slots__ = ("id", "conversation_id", "channel", "state", "sender", "recipient", "segment_count", "segment_encoding", "create_time", "send_time", "replayed")

@@ -53,6 +53,8 @@ messages = sa.Table(
     sa.Column("language_confidence", sa.Double),
     # Id of the key that its content is sealed with, see ledger/sealing; null: it is stored as it is.
     sa.Column("sealed_by", sa.Text),
+    # E-mail: where it is answered to; null: as the settings say for its sender.
+    sa.Column("reply_to", sa.Text),
     sa.Index("messages_conversation", "conversation_id", sa.text("message_time DESC"), sa.text("id DESC")),
     # A message is updated three times on its way: a page has room for a second version of each row.
     postgresql_with={"fillfactor": "45"},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from posthouse.v1 import message_service_pb2 as pb
 from services.ledger.mail_threads import MailThread, thread_of
 from tests.integration.ledger.rows import make_inbound
 
@@ -32,6 +33,23 @@ async def test_an_answer_names_what_it_answers(house: House, provider: ScriptedP
         ("<b@mail.example.org>", ("<a@example.com>", "<b@mail.example.org>")),
     ]
     assert [message.reply_to for message in provider.sent] == ["mail@in.example.com"] * 2
+
+
+@pytest.mark.integration
+async def test_a_message_may_say_itself_where_it_is_answered_to(
+    house: House, provider: ScriptedProvider
+) -> None:
+    await house.dispatch(reply_to="*=mail@in.example.com")
+    (named,) = await house.send("named", sender=_OURS, recipient=_CONTACT, reply_to="desk@example.net")
+    (plain,) = await house.send("plain", sender=_OURS, recipient=_CONTACT)
+    await house.until("sent", named)
+    await house.until("sent", plain)
+    assert {message.body: message.reply_to for message in provider.sent} == {
+        "named": "desk@example.net",
+        "plain": "mail@in.example.com",
+    }
+    stored = await house.stub.GetMessage(pb.GetMessageRequest(message_id=named))
+    assert stored.message.reply_to == "desk@example.net"
 
 
 def test_what_is_no_message_id_makes_no_header() -> None:

@@ -71,6 +71,7 @@ async def test_passes_every_field_on(client: httpx2.AsyncClient, fakes: Fakes) -
         "priority": "high",
         "fail_fast": True,
         "transactional": True,
+        "reply_to": "desk@in.example.com",
     }
     assert (await client.post(URL, json=body)).status_code == 202
     request = fakes.only("SendMessages").request.requests[0]
@@ -83,6 +84,7 @@ async def test_passes_every_field_on(client: httpx2.AsyncClient, fakes: Fakes) -
     assert request.priority == message_pb2.PRIORITY_HIGH
     assert request.fail_fast
     assert request.transactional
+    assert request.reply_to == "desk@in.example.com"
 
 
 async def test_null_is_the_same_as_absent(client: httpx2.AsyncClient, fakes: Fakes) -> None:

@@ -76,6 +76,7 @@ def test_a_whole_email_becomes_a_whole_draft() -> None:
             priority="PRIORITY_HIGH",
             request_id="key-1",
             transactional=True,
+            reply_to="Desk <desk@IN.example.com>",
         )
     )
     assert (draft.channel, draft.family, draft.priority) == ("email", "email", "high")
@@ -93,6 +94,7 @@ def test_a_whole_email_becomes_a_whole_draft() -> None:
     assert (draft.send_time, draft.expire_time) == (later, last)
     assert (draft.segment_count, draft.segment_encoding) == (0, None)
     assert (draft.request_id, draft.transactional) == ("key-1", True)
+    assert draft.reply_to == "desk@in.example.com"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,10 @@ def attached(**fields: Any) -> SendMessageRequest:
         (email(subject="a\r\nBcc: x@example.com"), "subject", "line breaks"),
         (email(subject="a\rb"), "subject", "line breaks"),
         (email(subject="a\0"), "subject", "NUL"),
+        (sms(reply_to="desk@example.com"), "reply_to", "e-mail only"),
+        (email(reply_to="desk@"), "reply_to", "not a valid e-mail"),
+        (email(reply_to="a@example.com, b@example.com"), "reply_to", "not a valid e-mail"),
+        (email(reply_to="+15551234567"), "reply_to", "must be an e-mail"),
         (sms(attachments=[Attachment(url=PICTURE)] * 11), "attachments", "more than 10"),
         (
             email(attachments=[Attachment(content=b"a" * n) for n in (1, 10 * MEBIBYTE)]),

@@ -52,6 +52,7 @@ class Outgoing:
     fail_fast: bool = False
     transactional: bool = False
     sender_pool: str = ""
+    reply_to: str = ""
 
     def to_request(self) -> SendMessageRequest:
         """Return the request of the contract, with an idempotency key in any case."""
@@ -71,6 +72,7 @@ class Outgoing:
             fail_fast=self.fail_fast,
             transactional=self.transactional,
             sender_pool=self.sender_pool,
+            reply_to=self.reply_to,
         )
 
 
