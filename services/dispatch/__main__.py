@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
 from services.dispatch.admission import Gate
@@ -65,12 +66,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     providers = build_providers(settings, [name for route in settings.routing.values() for name in route])
     check_routing(settings.routing, providers)
     router = Router(settings.route_rules, providers, failover_after=settings.dispatch_failover_after)
-    gate = _build_gate(settings)
+    ownership = Ownership(database)
+    gate = _build_gate(settings, lambda: ownership.dispatchers)
     policy = RetryPolicy(
         settings.dispatch_max_attempts, settings.dispatch_retry_base, settings.dispatch_retry_max
     )
     lanes = Lanes(bus, batch_size=settings.dispatch_batch_size)
-    ownership = Ownership(database)
     settler = Settler(database, relay, republish_after=settings.outbox_republish_after)
     dispatcher = Dispatcher(
         database,
@@ -175,7 +176,7 @@ async def _fetch_once_known(ownership: Ownership, lanes: Lanes) -> None:
     lanes.start()
 
 
-def _build_gate(settings: Settings) -> Gate:
+def _build_gate(settings: Settings, dispatchers: Callable[[], int]) -> Gate:
     policy = BreakerPolicy(
         consecutive_failures=settings.breaker_failures,
         failure_rate=settings.breaker_failure_rate,
@@ -192,6 +193,7 @@ def _build_gate(settings: Settings) -> Gate:
             initial=_RETRY_START,
             trickle=_RETRY_TRICKLE,
             clock=time.monotonic,
+            dispatchers=dispatchers,
         )
         for channel in settings.routing
     }

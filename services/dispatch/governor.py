@@ -32,6 +32,11 @@ class TokenBucket:
         """Return tokens that were not used, or add some that were earned."""
         self._tokens = min(self._burst, self._tokens + count)
 
+    def change_rate(self, rate: float) -> None:
+        """Fill at another rate from now on."""
+        self._fill()
+        self._rate = rate
+
     def cap(self, most: float) -> None:
         """Keep at most so many tokens in hand."""
         self._tokens = min(self._tokens, most)
@@ -53,25 +58,40 @@ class RetryBudget:
     A provider that fails for everybody would otherwise get, on top of the new messages, each waiting one
     again and again, just when it can bear least. Each success allows two retries more, up to `burst` in
     hand: retries that succeed add no load but what has to be sent anyway. What was earned in better times
-    is not kept for bad ones: once nothing succeeds, no more than `initial` stay in hand.
+    is not kept for bad ones: once nothing succeeds, no more than `initial` stay in hand. Dispatchers have
+    the trickle and `initial` together: `dispatchers` tells of how many this is one.
     """
 
     def __init__(
-        self, ratio: float, burst: int, *, initial: int, trickle: float, clock: Callable[[], float]
+        self,
+        ratio: float,
+        burst: int,
+        *,
+        initial: int,
+        trickle: float,
+        clock: Callable[[], float],
+        dispatchers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._ratio = ratio
         self._initial = initial
+        self._trickle = trickle
+        self._dispatchers = dispatchers
+        self._sharers = 1
+        self._succeeding = False
         # The trickle lets a queue drain in which nothing new arrives.
         self._bucket = TokenBucket(trickle, burst, clock=clock, initial=initial)
 
     def earn(self, first_attempts: int, *, successes: int = 0) -> None:
         """Take note of a batch: its failed first attempts and its successes, which earn retries."""
+        self._share()
+        self._succeeding = successes > 0
         if not successes:
-            self._bucket.cap(self._initial)
+            self._bucket.cap(self._initial / self._sharers)
         self._bucket.give_back(first_attempts * self._ratio + successes * 2)
 
     def take(self, wanted: int) -> int:
         """Return how many of `wanted` retries may be made now."""
+        self._share()
         return self._bucket.take(wanted)
 
     def give_back(self, count: int) -> None:
@@ -81,6 +101,15 @@ class RetryBudget:
     def wait(self) -> float:
         """Return the seconds until a retry may be made."""
         return self._bucket.wait()
+
+    def _share(self) -> None:
+        sharers = self._dispatchers()
+        if sharers == self._sharers:
+            return
+        self._sharers = sharers
+        self._bucket.change_rate(self._trickle / sharers)
+        if not self._succeeding:
+            self._bucket.cap(self._initial / sharers)
 
 
 class _Limits:

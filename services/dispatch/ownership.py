@@ -20,8 +20,8 @@ _log = get_logger(__name__)
 _CHECK_INTERVAL = 1.0
 _SETTLING_IN = 1.5
 
-_COMPANY = """
-SELECT count(*) > 1 FROM pg_locks
+_DISPATCHERS = """
+SELECT count(*) FROM pg_locks
 WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2 AND granted
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
@@ -35,8 +35,13 @@ class Ownership:
         self._connection: HotConnection | None = None
         self._held = asyncio.Event()
         self.key = 0
-        # Whether other dispatchers live; none can begin to work before all know of it.
-        self.company = False
+        # Dispatchers that live, this one among them; none can begin to work before all know of it.
+        self.dispatchers = 1
+
+    @property
+    def company(self) -> bool:
+        """Tell whether other dispatchers live."""
+        return self.dispatchers > 1
 
     def holds(self, key: int) -> bool:
         """Tell whether work claimed under this key is still ours to send."""
@@ -82,9 +87,9 @@ class Ownership:
                 await self._look_around(self._connection)
 
     async def _look_around(self, connection: HotConnection) -> None:
-        cursor = await connection.execute(_COMPANY, (OWNER_LOCK,))
+        cursor = await connection.execute(_DISPATCHERS, (OWNER_LOCK,))
         row = await cursor.fetchone()
-        self.company = row is not None and row[0]
+        self.dispatchers = max(1, row[0] if row is not None else 0)
 
     async def _disconnect(self) -> None:
         if self._connection is not None:

@@ -67,10 +67,13 @@ def test_while_nothing_succeeds_retries_are_a_share_of_first_attempts(
     assert retries <= 100 + time.now + 0.15 * first + 1e-6
 
 
-@pytest.mark.parametrize("dispatchers", [1, 2, 3])
+@pytest.mark.parametrize("dispatchers", [1, 2, 4, 12])
 def test_a_provider_down_gets_at_most_a_fifth_more_than_new_messages_in_any_minute(dispatchers: int) -> None:
     time = Time()
-    budgets = [RetryBudget(0.15, 2000, initial=100, trickle=1.0, clock=time) for _ in range(dispatchers)]
+    budgets = [
+        RetryBudget(0.15, 2000, initial=100, trickle=1.0, clock=time, dispatchers=lambda: dispatchers)
+        for _ in range(dispatchers)
+    ]
     # It has worked well until now.
     for budget in budgets:
         budget.earn(0, successes=10_000)
@@ -83,6 +86,19 @@ def test_a_provider_down_gets_at_most_a_fifth_more_than_new_messages_in_any_minu
         retries.append(sum(budget.take(10_000) for budget in budgets))
     minutes = [sum(retries[start : start + 600]) for start in range(len(retries) - 600)]
     assert 1000 < max(minutes) <= 0.2 * 10_000
+
+
+def test_a_dispatcher_that_comes_takes_its_share_from_the_others() -> None:
+    time, dispatchers = Time(), 1
+    budget = RetryBudget(0.0, 2000, initial=100, trickle=1.0, clock=time, dispatchers=lambda: dispatchers)
+    dispatchers = 4
+    assert budget.take(100) == 25
+    time.now += 8
+    assert budget.take(100) == 2
+    dispatchers = 1
+    assert budget.take(100) == 0
+    time.now += 8
+    assert budget.take(100) == 8
 
 
 def test_what_succeeds_earns_more_retries() -> None:
