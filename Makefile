@@ -91,7 +91,7 @@ API ?= http://127.0.0.1:8000
 API_EXAMPLES ?= 500
 
 # Its own environment: it brings much, and nothing else needs it. The stream of events never ends by itself. The stack
-# needs RATE_LIMIT_ENABLED=false, or all is 429, and TWILIO_PHONE_NUMBER, or /sms/send is 503.
+# needs RATE_LIMIT_ENABLED=false, or all is 429, and TWILIO_PHONE_NUMBER, or /sms/send is 409.
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Try every route of a running stack with API_EXAMPLES made-up requests: make fuzz-api API=http://…
 	$(BIN)/uv tool run schemathesis==4.32.5 run $(API)/api/v1/openapi.json --exclude-path /api/v1/events \

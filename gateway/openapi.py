@@ -11,17 +11,14 @@ from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 
-from gateway import answers, problems
-from gateway.routing import API
+from gateway import answers
+from gateway.routing import API, problem_documented
 
 DOCUMENT = f"{API}/openapi.json"
 _PAGE = f"{API}/docs"
 _ASSETS = f"{API}/docs/assets"
 _REFERENCE = "#/components/schemas/{model}"
-_PROBLEM = {
-    "description": "A problem (RFC 9457); `errors` names each field at fault.",
-    "content": {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
+_PROBLEM = problem_documented("A problem (RFC 9457); `errors` names each field at fault.")
 
 _SCHEMES = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

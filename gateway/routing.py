@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from gateway import problems
+
 API = "/api/v1"
 
 # Paths that providers call.
@@ -43,3 +45,11 @@ def router(prefix: str, tag: str) -> APIRouter:
 def documented(shape: type[BaseModel], description: str, status: int = 200) -> ResponseDocs:
     """Return the OpenAPI entry of an answer."""
     return {status: {"model": shape, "description": description}}
+
+
+def problem_documented(description: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a problem that is not like all others."""
+    return {
+        "description": description,
+        "content": {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }

@@ -8,15 +8,17 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from gateway import answers, render, requests, schemas
 from gateway.identity import caller
 from gateway.joining import Sends
-from gateway.routing import documented, router
+from gateway.routing import documented, problem_documented, router
 from gateway.rpc import Backends, call
 from posthouse.v1 import conversation_pb2, message_pb2
 from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import InvalidRequestError, NotFoundError, UnavailableError
+from services.kit.errors import InvalidRequestError, NotFoundError, PreconditionError
 
 # Every page but the first costs the calls of those before it; a cursor does not.
 _LAST_PAGE = 100
+
+_NO_NUMBER = problem_documented("TWILIO_PHONE_NUMBER is not set, which no repeat mends.")
 
 
 class SmsRoutes:
@@ -32,7 +34,7 @@ class SmsRoutes:
         routes = router("", "sms")
         add = routes.add_api_route
         add("/sms/send", self.send, methods=["POST"], summary="Send a text message", status_code=202,
-            responses=documented(answers.Accepted, "Committed.", 202))  # fmt: skip
+            responses={**documented(answers.Accepted, "Committed.", 202), 409: _NO_NUMBER})  # fmt: skip
         add("/conversations/{phone_number}", self.show, methods=["GET"],
             summary="Read the newest conversation of a phone number",
             responses=documented(answers.PhoneConversation, "A page of messages, newest first."))  # fmt: skip
@@ -47,9 +49,12 @@ class SmsRoutes:
         body: schemas.SmsRequest,
         idempotency_key: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """Send from the number of the setting TWILIO_PHONE_NUMBER; 503 while it is not set."""
+        """Send from the number of the setting TWILIO_PHONE_NUMBER; 409 while it is not set."""
         if not self._phone_number:
-            raise UnavailableError("TWILIO_PHONE_NUMBER is not set: there is no number to send from")
+            raise PreconditionError(
+                "TWILIO_PHONE_NUMBER is not set: there is no number to send from",
+                reason="SENDER_NOT_CONFIGURED",
+            )
         key = requests.idempotency_key(idempotency_key)
         if body.conversation_id:
             await self._check(request, [self._phone_number, body.recipient], body.conversation_id)

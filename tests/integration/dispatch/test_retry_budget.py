@@ -1,4 +1,4 @@
-"""However many dispatchers there are, a provider that takes nothing gets few retries on top of what is new."""
+"""However many dispatchers there are, a provider that takes nothing gets few retries besides what is new."""
 
 import asyncio
 import time

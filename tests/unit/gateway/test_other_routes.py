@@ -325,8 +325,11 @@ async def test_sms_send_without_a_number(gateway: Gateway) -> None:
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://posthouse.test") as client:
         response = await client.post("/sms/send", json={"to": "+15559876543", "body": "hi"})
-    assert response.status_code == 503
+        document = (await client.get("/api/v1/openapi.json")).json()
+    assert (response.status_code, response.json()["reason"]) == (409, "SENDER_NOT_CONFIGURED")
     assert "TWILIO_PHONE_NUMBER" in response.json()["detail"]
+    assert "retry-after" not in response.headers
+    assert "application/problem+json" in document["paths"]["/sms/send"]["post"]["responses"]["409"]["content"]
 
 
 async def test_conversation_of_a_number(client: httpx2.AsyncClient, fakes: Fakes) -> None:
