@@ -1,10 +1,10 @@
-"""All settings of all processes, read from the environment and from `.env`."""
+"""All settings of all processes, read from the environment, from `.env`, and from files that these name."""
 
 import sys
 from functools import cached_property
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.kit.keyring import Keyring, parse_keys
 from services.kit.routes import Routes, parse_routes
@@ -12,6 +12,7 @@ from services.kit.settings.access import AccessSettings
 from services.kit.settings.carriers import CarrierSettings
 from services.kit.settings.dispatching import DispatchSettings
 from services.kit.settings.fields import words
+from services.kit.settings.from_files import FileSource, SettingFileError
 from services.kit.settings.intake import IntakeSettings
 from services.kit.settings.limiting import LimitSettings
 from services.kit.settings.servers import ServerSettings
@@ -39,6 +40,19 @@ class Settings(
     model_config = SettingsConfigDict(
         env_prefix="POSTHOUSE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings are looked for, in this order."""
+        files = FileSource(settings_cls, env_settings, dotenv_settings)
+        return (init_settings, env_settings, dotenv_settings, files, file_secret_settings)
 
     @property
     def authenticates(self) -> bool:
@@ -109,7 +123,7 @@ def load_settings(**overrides: object) -> Settings:
             for item in error.errors(include_input=False, include_url=False)
         ]
         sys.exit("\n".join(lines))
-    except WrongSettingError as error:
+    except (WrongSettingError, SettingFileError) as error:
         sys.exit(f"posthouse: wrong setting {error}")
     return settings
 

@@ -11,6 +11,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.kit import metrics
 from services.kit.errors import PosthouseError
 
 KEY_SIZE: Final = 32
@@ -98,9 +99,7 @@ class Keyring:
     def _cipher(self, key_id: str, place: str, row_id: str) -> AESGCM:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise KeyMissingError(
-                f"{place} of {row_id} is sealed with the key {key_id}, which is not configured"
-            )
+            raise _missing(f"{place} of {row_id} is sealed", key_id)
         return cipher
 
     def keyed_digest(self, digest: bytes) -> bytes:
@@ -114,9 +113,7 @@ class Keyring:
         if key_id is None:
             return hmac.compare_digest(stored, digest)
         if key_id not in self._digest_keys:
-            raise KeyMissingError(
-                f"the first request was sealed with the key {key_id}, which is not configured"
-            )
+            raise _missing("the first request was sealed", key_id)
         return hmac.compare_digest(stored, self._keyed(key_id, digest))
 
     def _keyed(self, key_id: str, digest: bytes) -> bytes:
@@ -167,5 +164,11 @@ def _bound(key_id: str, place: str, row_id: str) -> bytes:
     return f"{key_id}\n{place}\n{row_id}".encode()
 
 
+def _missing(what: str, key_id: str) -> KeyMissingError:
+    metrics.CONTENT_UNREADABLE.labels("key_missing").inc()
+    return KeyMissingError(f"{what} with the key {key_id}, which is not configured")
+
+
 def _damaged(place: str, row_id: str) -> ContentDamagedError:
+    metrics.CONTENT_UNREADABLE.labels("damaged").inc()
     return ContentDamagedError(f"{place} of {row_id} is not what was sealed there")

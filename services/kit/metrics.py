@@ -30,6 +30,11 @@ OUTBOX_AGE = Gauge("outbox_age_seconds", "Seconds the oldest overdue row of the 
 POOL_USAGE = Gauge("db_connection_pool_usage", "Connections to PostgreSQL that are in use.", ["pool"])
 POOL_SIZE = Gauge("db_connection_pool_size", "Connections to PostgreSQL that may be used.", ["pool"])
 DEPENDENCY_UP = Gauge("dependency_up", "Whether what the process depends on answers: 1 or 0.", ["dependency"])
+CONTENT_UNREADABLE = Counter(
+    "content_unreadable_total",
+    "Times that encrypted content could not be opened, by why: key_missing or damaged.",
+    ["reason"],
+)
 RECEIPTS = Counter("delivery_receipts_total", "Delivery receipts, by what became of them.", ["result"])
 WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider", "verdict"])
 ATTEMPTS = Counter(

@@ -23,6 +23,7 @@ _ALERTS = {
     "PosthouseApiLatency",
     "PosthouseProviderFailing",
     "PosthouseOutboxAge",
+    "PosthouseContentUnreadable",
 }
 _PROMISED = {
     "message": {"messages_accepted_total", "duplicates_skipped_total", "rate_limited_total"},

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.kit.config import Settings, load_settings
+from services.kit.keyring import new_key
 
 
 def test_the_defaults_need_nothing() -> None:
@@ -39,6 +40,37 @@ def test_the_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(Settings.model_config, "env_file", file)
     settings = load_settings()
     assert (settings.nats_url, settings.http_port) == ("nats://elsewhere:4222", 8123)
+
+
+def test_a_setting_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = f"{new_key('new')}\n{new_key('old')}\n"
+    files = {
+        "POSTHOUSE_ENCRYPTION_KEYS": keys,
+        "POSTHOUSE_API_KEY_SECRET": "s" * 32,
+        "DATABASE_URL": "postgresql://elsewhere/db\n",
+        "NATS_URL": "nats://file:4222",
+        "POSTHOUSE_HTTP_PORT": "8123",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    dotenv = tmp_path / "env"
+    dotenv.write_text("".join(f"{name}_FILE={tmp_path / name}\n" for name in list(files)[2:]))
+    monkeypatch.setitem(Settings.model_config, "env_file", dotenv)
+    for name in list(files)[:2]:
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("NATS_URL", "nats://itself:4222")
+    settings = load_settings()
+    assert settings.keyring.key_ids == ("new", "old")
+    assert settings.api_key_secret is not None
+    assert settings.api_key_secret.get_secret_value() == "s" * 32
+    assert (settings.database_url, settings.http_port) == ("postgresql://elsewhere/db", 8123)
+    assert settings.nats_url == "nats://itself:4222"
+
+
+def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTHOUSE_ENCRYPTION_KEYS_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match="POSTHOUSE_ENCRYPTION_KEYS_FILE: cannot be read: No such file"):
+        load_settings()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.kit.config import load_settings
 from services.kit.keyring import (
@@ -52,6 +53,23 @@ def test_a_missing_key_is_named() -> None:
     with pytest.raises(KeyMissingError, match="the key new, which is not configured") as caught:
         Keyring({"old": KEYS["old"]}).open("new", PLACE, ROW, sealed)
     assert caught.value.reason == "ENCRYPTION_KEY_MISSING"
+
+
+def test_what_cannot_be_opened_is_counted() -> None:
+    sealed = RING.seal(PLACE, ROW, b"hello")
+    before = {reason: _unreadable(reason) for reason in ("key_missing", "damaged")}
+    with pytest.raises(KeyMissingError):
+        PLAIN.open("new", PLACE, ROW, sealed)
+    with pytest.raises(ContentDamagedError):
+        RING.open("new", PLACE, ROW, sealed[:-1])
+    assert {reason: _unreadable(reason) - count for reason, count in before.items()} == {
+        "key_missing": 1,
+        "damaged": 1,
+    }
+
+
+def _unreadable(reason: str) -> float:
+    return REGISTRY.get_sample_value("content_unreadable_total", {"reason": reason}) or 0.0
 
 
 @pytest.mark.parametrize("position", [0, 1, 12, 13, 17, 18, 33])
