@@ -1,4 +1,4 @@
-"""Settings from files: `NAME_FILE` names the file whose content is the setting NAME, as for mounted secrets."""
+"""Settings from files: `NAME_FILE` names the file that has the setting NAME, as for mounted secrets."""
 
 from pathlib import Path
 from typing import Any
