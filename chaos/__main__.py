@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares, watchers
+from chaos import breaking, broker, budget, drains, kills, rates, resend, rolling, shares, watchers
 from chaos.findings import Finding, print_table
 from services.kit.config import Settings
 from tests.e2e.stack import E2eStack, running_stack
@@ -34,6 +34,14 @@ _SCENARIOS: Mapping[str, _Scenario] = {
         draw=_draw(options),
         kills=options.kills,
         messages=options.messages,
+        pause=options.pause,
+    ),
+    resend.NAME: lambda stack, options: resend.run(
+        stack,
+        sender=_sender(9),
+        draw=_draw(options),
+        kills=options.dispatch_kills,
+        messages=options.resends,
         pause=options.pause,
     ),
     broker.NAME: lambda stack, options: broker.run(
@@ -104,6 +112,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for option, kind, default, text in (
         ("--kills", int, 500, "SIGKILLs of dispatch, message and NATS"),
         ("--messages", int, 100_000, "messages sent meanwhile"),
+        ("--dispatch-kills", int, 50, "SIGKILLs of dispatch in the scenario resend"),
+        ("--resends", int, 10_000, "messages sent meanwhile"),
         ("--pause", float, 1.0, "seconds between two kills, on average"),
         ("--broker-losses", int, 20, "times that the broker's store is deleted"),
         ("--sigterms", int, 50, "SIGTERMs of the four processes"),

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import psutil
 
@@ -16,7 +17,7 @@ from tests.e2e.stack import E2eStack, eventually
 
 NAME = "kills"
 
-_VICTIMS = ("dispatch", "message", "nats")
+VICTIMS = ("dispatch", "message", "nats")
 
 _AT_WORK = 0.5
 _BEHIND = 200
@@ -34,10 +35,19 @@ _PROFILE = {
 
 
 def run(
-    stack: E2eStack, *, sender: str, draw: random.Random, kills: int, messages: int, pause: float
+    stack: E2eStack,
+    *,
+    sender: str,
+    draw: random.Random,
+    kills: int,
+    messages: int,
+    pause: float,
+    name: str = NAME,
+    victims: Sequence[str] = VICTIMS,
+    profile: Mapping[str, float] = _PROFILE,
 ) -> list[Finding]:
     """Kill `kills` times, `pause` seconds apart on average, while `messages` are sent."""
-    stack.simulate(**_PROFILE)
+    stack.simulate(**profile)
     killed: Counter[str] = Counter()
     with Load(stack, sender, patience=_PATIENCE) as load:
         for number in range(kills):
@@ -47,12 +57,12 @@ def run(
                 eventually(stack.is_healthy, timeout=_PATIENCE, what=f"all work again\n{stack.report()}")
             _keep_up(load, _BEHIND + 2 * messages // kills)
             time.sleep(draw.uniform(0, 2 * pause))
-            killed[_kill(stack, draw)] += 1
+            killed[_kill(stack, draw, victims)] += 1
     found = audit(stack, load.client)
     stack.simulate(callback_delay_ms=100)
-    each = ", ".join(f"{name} {killed[name]}" for name in _VICTIMS)
+    each = ", ".join(f"{victim} {killed[victim]}" for victim in victims)
     size = f"{killed.total()} SIGKILLs ({each})"
-    return [Finding(NAME, "size of the run", "", size, kept=True), *found.findings(NAME)]
+    return [Finding(name, "size of the run", "", size, kept=True), *found.findings(name)]
 
 
 def _keep_up(load: Load, most: int) -> None:
@@ -65,11 +75,11 @@ def _keep_up(load: Load, most: int) -> None:
     eventually(keeps_up, timeout=_PATIENCE, what=f"at most {most} messages are unanswered")
 
 
-def _kill(stack: E2eStack, draw: random.Random) -> str:
+def _kill(stack: E2eStack, draw: random.Random, victims: Sequence[str]) -> str:
     """Kill one of the victims that run, whatever it is doing, and return its name."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        name = draw.choice(_VICTIMS)
+        name = draw.choice(victims)
         pid = stack.child(name)
         if pid is not None and _runs(pid):
             os.kill(pid, signal.SIGKILL)

@@ -273,6 +273,7 @@ def simulator_profile(item: dispatch_pb2.SimulatorProfile) -> Json:
         "rate_limited_rate": item.rate_limited_rate,
         "server_error_rate": item.server_error_rate,
         "timeout_rate": item.timeout_rate,
+        "lost_rate": item.lost_rate,
         "rejected_rate": item.rejected_rate,
         "latency_ms": item.latency_ms,
         "callback_delay_ms": item.callback_delay_ms,

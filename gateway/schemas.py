@@ -252,6 +252,7 @@ class SimulatorProfile(Shape):
     rate_limited_rate: Rate = 0.0
     server_error_rate: Rate = 0.0
     timeout_rate: Rate = 0.0
+    lost_rate: Rate = 0.0
     rejected_rate: Rate = 0.0
     latency_ms: Milliseconds = 0
     callback_delay_ms: Milliseconds = 0

@@ -24,6 +24,8 @@ RATE_LIMITED: Final = Retryable("20429", "too many requests", retry_after=1.0)
 SERVER_ERROR: Final = Retryable("20500", "internal server error")
 REJECTED: Final = Rejected("21211", "invalid recipient")
 TIMED_OUT: Final = Unknown("timeout", "no answer in time")
+# To whoever waits it looks the same. It was not accepted.
+LOST: Final = Unknown("timeout", "no answer in time")
 
 # Code of an undelivered message: unreachable destination.
 UNDELIVERED_CODE: Final = "30003"
@@ -141,6 +143,7 @@ def _terms(channel: str, profile: SimulatorProfile, now_ms: int) -> _Terms:
         (profile.server_error_rate, SERVER_ERROR),
         (profile.rejected_rate, REJECTED),
         (profile.timeout_rate, TIMED_OUT),
+        (profile.lost_rate, LOST),
     )
     bounds = accumulate(rate for rate, _ in rates)
     faults = (profile.callback_loss_rate, profile.callback_reorder_rate, profile.callback_duplicate_rate)

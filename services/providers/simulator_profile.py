@@ -12,7 +12,7 @@ from services.kit.errors import InvalidRequestError
 # Channels of which a contact answers unless told otherwise; a call is not answered by a text.
 _TEXTING: Final = frozenset({"sms", "mms", "email"})
 
-_REFUSALS: Final = ("rate_limited_rate", "server_error_rate", "rejected_rate", "timeout_rate")
+_REFUSALS: Final = ("rate_limited_rate", "server_error_rate", "rejected_rate", "timeout_rate", "lost_rate")
 
 _DAY_MS: Final = 86_400_000
 _MAX_REPLY: Final = 1600
@@ -23,13 +23,14 @@ _SEED_LIMIT: Final = 1 << 63
 class SimulatorProfile:
     """Behaviour for one channel; the fields are those of the contract's SimulatorProfile.
 
-    Rates are probabilities from 0 to 1; those of the four outcomes that are not plain acceptance
+    Rates are probabilities from 0 to 1; those of the five outcomes that are not plain acceptance
     share one draw, so together they are at most 1. Raises InvalidRequestError for a value out of bounds.
     """
 
     rate_limited_rate: float = 0.0
     server_error_rate: float = 0.0
     timeout_rate: float = 0.0
+    lost_rate: float = 0.0
     rejected_rate: float = 0.0
     latency_ms: int = 0
     callback_delay_ms: int = 100

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos import breaking, broker, budget, drains, kills, rates, rolling, shares, watchers
+from chaos import breaking, broker, budget, drains, kills, rates, resend, rolling, shares, watchers
 from chaos.findings import Finding
 from tests.e2e.stack import E2eStack, running_stack
 
@@ -49,6 +49,15 @@ def test_nothing_is_lost_or_doubled_by_kills(
     _check(found)
     assert found[0].measured.startswith("6 SIGKILLs (")
     assert found[1].measured == "0 of 600"
+
+
+def test_what_is_proved_absent_is_sent_again_and_nothing_else(
+    stack: E2eStack, senders: list[str], draw: random.Random
+) -> None:
+    found = resend.run(stack, sender=senders.pop(), draw=draw, kills=3, messages=400, pause=0.4)
+    _check(found)
+    assert found[0].measured == "3 SIGKILLs (dispatch 3)"
+    assert found[1].measured == "0 of 400"
 
 
 def test_a_rollout_loses_nothing(stack: E2eStack, senders: list[str]) -> None:

@@ -95,7 +95,7 @@ class DeadLetter(_message.Message):
     def __init__(self, message_id: _Optional[str] = ..., channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., provider: _Optional[str] = ..., reason: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., attempt_count: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., replay_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SimulatorProfile(_message.Message):
-    __slots__ = ("channel", "rate_limited_rate", "server_error_rate", "timeout_rate", "rejected_rate", "latency_ms", "callback_delay_ms", "callback_duplicate_rate", "callback_loss_rate", "callback_reorder_rate", "undelivered_rate", "reply_rate", "reply_delay_ms", "reply_text", "seed")
+    __slots__ = ("channel", "rate_limited_rate", "server_error_rate", "timeout_rate", "rejected_rate", "latency_ms", "callback_delay_ms", "callback_duplicate_rate", "callback_loss_rate", "callback_reorder_rate", "undelivered_rate", "reply_rate", "reply_delay_ms", "reply_text", "seed", "lost_rate")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     RATE_LIMITED_RATE_FIELD_NUMBER: _ClassVar[int]
     SERVER_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,7 @@ class SimulatorProfile(_message.Message):
     REPLY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
     REPLY_TEXT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    LOST_RATE_FIELD_NUMBER: _ClassVar[int]
     channel: _message_pb2.Channel
     rate_limited_rate: float
     server_error_rate: float
@@ -126,4 +127,5 @@ class SimulatorProfile(_message.Message):
     reply_delay_ms: int
     reply_text: str
     seed: int
-    def __init__(self, channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., rate_limited_rate: _Optional[float] = ..., server_error_rate: _Optional[float] = ..., timeout_rate: _Optional[float] = ..., rejected_rate: _Optional[float] = ..., latency_ms: _Optional[int] = ..., callback_delay_ms: _Optional[int] = ..., callback_duplicate_rate: _Optional[float] = ..., callback_loss_rate: _Optional[float] = ..., callback_reorder_rate: _Optional[float] = ..., undelivered_rate: _Optional[float] = ..., reply_rate: _Optional[float] = ..., reply_delay_ms: _Optional[int] = ..., reply_text: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+    lost_rate: float
+    def __init__(self, channel: _Optional[_Union[_message_pb2.Channel, str]] = ..., rate_limited_rate: _Optional[float] = ..., server_error_rate: _Optional[float] = ..., timeout_rate: _Optional[float] = ..., rejected_rate: _Optional[float] = ..., latency_ms: _Optional[int] = ..., callback_delay_ms: _Optional[int] = ..., callback_duplicate_rate: _Optional[float] = ..., callback_loss_rate: _Optional[float] = ..., callback_reorder_rate: _Optional[float] = ..., undelivered_rate: _Optional[float] = ..., reply_rate: _Optional[float] = ..., reply_delay_ms: _Optional[int] = ..., reply_text: _Optional[str] = ..., seed: _Optional[int] = ..., lost_rate: _Optional[float] = ...) -> None: ...

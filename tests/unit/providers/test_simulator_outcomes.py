@@ -138,6 +138,13 @@ async def test_lookup_proves_presence_and_absence(start_simulator: StartSimulato
     assert (absent, other_attempt) == (Absent(), Absent())
 
 
+async def test_what_is_lost_on_its_way_is_unknown_and_proved_absent(start_simulator: StartSimulator) -> None:
+    provider = await start_simulator(profile=SimulatorProfile(lost_rate=1.0))
+    message = outbound(1)
+    assert isinstance((await provider.send([message]))[0], Unknown)
+    assert await provider.lookup([message]) == [Absent()]
+
+
 def test_the_oldest_are_forgotten_and_then_nothing_is_proved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
