@@ -52,6 +52,9 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _ACK_WAIT = 30.0
 
+# Where that is kept which is on our subjects and no envelope.
+_UNREADABLE: Final = "posthouse.deadletter.unreadable"
+
 # Seconds between two takes of work that is neither urgent nor a full batch: what comes in meanwhile is worked
 # on together. Whoever comes after a pause waits for nothing.
 _GATHER: Final = 0.04
@@ -160,13 +163,17 @@ class Lanes:
 
     async def _receive(self, lane: str, message: Msg) -> None:
         envelope = _read(message.data)
-        if envelope is None:
-            # Nothing of ours: the outbox row, if there is one, will be published again.
-            _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
-            with contextlib.suppress(*BUS_ERRORS):
-                await message.term()
-        else:
+        if envelope is not None:
             self._put(lane, envelope, message)
+            return
+        # Nothing of ours: the outbox row, if there is one, will be published again. What cannot be put away
+        # now comes again.
+        with contextlib.suppress(*BUS_ERRORS):
+            place = f"{message.metadata.timestamp.isoformat()}-{message.metadata.sequence.stream}"
+            headers = {"Content-Type": "application/octet-stream", "Posthouse-Subject": message.subject}
+            await self._bus.publish(_UNREADABLE, message.data, message_id=place, headers=headers)
+            _log.error("envelope_unreadable", subject=message.subject, size=len(message.data))
+            await message.term()
 
     def _put(self, lane: str, envelope: event_pb.DispatchEnvelope, message: Msg) -> None:
         self._waiting[lane].append(Work(lane, envelope, message))

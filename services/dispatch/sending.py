@@ -64,16 +64,16 @@ class Postman:
         self,
         messages: Sequence[ClaimedMessage],
         *,
-        may_send: Callable[[], bool],
+        may_send: Callable[[Sequence[ClaimedMessage]], bool],
         histories: Mapping[str, History],
         threads: Mapping[str, MailThread],
         admission: Admission | None = None,
     ) -> AsyncIterator[tuple[Sequence[ClaimedMessage], list[Settlement]]]:
         """Send messages and yield them with their settlements, a provider's batch at a time.
 
-        Before each batch `may_send` is asked; when it says no, the rest is left alone. `histories` has the
-        messages that have one, `threads` those that answer an e-mail. Without an admission every
-        provider may be given any number.
+        Before each batch `may_send` is asked about it; when it says no, the rest is left alone.
+        `histories` has the messages that have one, `threads` those that answer an e-mail. Without an
+        admission every provider may be given any number.
         """
         routed, unsendable = self._route(messages, histories, admission)
         if unsendable:
@@ -90,9 +90,9 @@ class Postman:
                     batch = [pair for pair in batch if not _is_late(pair[0], now)]
                 if not batch:
                     continue
-                if not may_send():
-                    return
                 chunk = [message for message, _ in batch]
+                if not may_send(chunk):
+                    return
                 outcomes = await _send(
                     provider, [outbound(one, threads.get(one.id), self._reply_to) for one in chunk]
                 )
@@ -130,6 +130,10 @@ class Postman:
             else:
                 routed.setdefault(route.provider, []).append((message, route))
         return routed, unsendable
+
+    def release(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
+        """Return what gives messages back, without an attempt, to whoever works on."""
+        return [held_back(message, 0.0, "its dispatcher stopped before it was sent") for message in messages]
 
     def withhold(self, messages: Sequence[ClaimedMessage]) -> list[Settlement]:
         """Return what puts messages off without an attempt, until their providers may be tried."""

@@ -1,6 +1,7 @@
 """The dispatcher: claim, send, settle. PostgreSQL owns the work; the broker only says that there is some."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from services.dispatch.lanes import RETRY_LANES, Lanes, Work
 from services.dispatch.leases import Leases
 from services.dispatch.order import Order, Part, join
 from services.dispatch.ownership import Ownership
+from services.dispatch.progress import Progress
 from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
 from services.dispatch.sending import Postman
@@ -36,6 +38,8 @@ _T = TypeVar("_T")
 
 # Seconds between attempts to settle what was sent while the database is away.
 _SETTLE_RETRY = 0.5
+# Seconds that giving back may take once the grace is over.
+_RELEASE_TIMEOUT = 1.0
 # Slots, as a multiple of those that may send, among which some wait for earlier messages to leave: here, or
 # at other dispatchers, which may have died and left their work to one of our slots.
 _MOST_SLOTS = 2
@@ -84,6 +88,8 @@ class Dispatcher:
         # Slots that wait for earlier messages to leave; others take work in their place.
         self._waiting = 0
         self._closing = False
+        # Whether too little of the grace is left to begin anything.
+        self._late = False
 
     def start(self) -> None:
         """Begin to work."""
@@ -94,14 +100,19 @@ class Dispatcher:
     async def close(self, grace: float) -> None:
         """Take no more work and finish what is under way within `grace` seconds.
 
-        What is not finished by then is left to its lease: another dispatcher finds it UNKNOWN and asks.
+        In the first half of them what was claimed may still begin to be sent; what is left then goes back. An
+        attempt that is not finished in the end is left to its lease: another dispatcher finds it UNKNOWN and
+        asks.
         """
         self._closing = True
         for slot, busy in tuple(self._slots.items()):
             if not busy:
                 slot.cancel()
         if self._slots:
-            _, late = await asyncio.wait(tuple(self._slots), timeout=grace)
+            _, late = await asyncio.wait(tuple(self._slots), timeout=grace / 2)
+            self._late = True
+            if late:
+                _, late = await asyncio.wait(late, timeout=grace / 2)
             for slot in late:
                 slot.cancel()
         self._leases.close()
@@ -285,7 +296,36 @@ class Dispatcher:
         Once our lock is lost, others take over what is not sent yet, so we must not send it: false then.
         """
         claimed = [message for part in parts for message in part.messages]
-        open_count = len(claimed)
+        progress = Progress(claimed)
+        try:
+            return await self._send_parts(parts, progress, outbox_ids, owner, admission)
+        except asyncio.CancelledError:
+            if self._late:
+                await self._release(progress, outbox_ids, owner)
+            raise
+
+    def _may_send(self, owner: int) -> bool:
+        return not self._late and self._ownership.holds(owner)
+
+    async def _release(self, progress: Progress, outbox_ids: Sequence[str], owner: int) -> None:
+        """Give back what no provider has been given: nobody needs to ask what became of it."""
+        left = progress.untouched()
+        if not left or not self._ownership.holds(owner):
+            return
+        whole = len(left) == progress.open_count
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RELEASE_TIMEOUT):
+                await self._settle(left, self._postman.release(left), outbox_ids if whole else (), owner)
+
+    async def _send_parts(
+        self,
+        parts: Sequence[Part],
+        progress: Progress,
+        outbox_ids: Sequence[str],
+        owner: int,
+        admission: Admission | None,
+    ) -> bool:
+        claimed = progress.claimed
         histories: dict[str, History] = {}
         threads: dict[str, MailThread] = {}
 
@@ -301,30 +341,34 @@ class Dispatcher:
             left = len(part.messages)
             if waited and not self._gate.still_allows(part.messages[0].channel, admission):
                 # What has left before it failed: it would fail too, at the cost of an attempt.
-                open_count -= left
-                self._order.leave(part)
                 withheld = self._postman.withhold(part.messages)
-                await self._settle(part.messages, withheld, () if open_count else outbox_ids, owner)
+                progress.settle(withheld)
+                self._order.leave(part)
+                open_ids = () if progress.open_count else outbox_ids
+                await self._settle(part.messages, withheld, open_ids, owner)
                 continue
             async for messages, settlements in self._postman.send(
                 part.messages,
-                may_send=lambda: self._ownership.holds(owner),
+                may_send=lambda chunk: self._may_send(owner) and progress.begin(chunk),
                 histories=histories,
                 threads=threads,
                 admission=admission,
             ):
                 left -= len(settlements)
-                open_count -= len(settlements)
+                progress.settle(settlements)
                 if not left:
                     self._order.leave(part)
                 self._faults.reach("dispatch.after_send")
-                await self._settle(messages, settlements, () if open_count else outbox_ids, owner)
+                open_ids = () if progress.open_count else outbox_ids
+                await self._settle(messages, settlements, open_ids, owner)
                 self._faults.reach("dispatch.after_settle")
         if not claimed:
             await self._settle((), (), outbox_ids, owner)
-        elif open_count:
-            _log.warning("claim_abandoned", messages=open_count)
-        return not open_count
+        elif progress.open_count and self._late:
+            await self._release(progress, outbox_ids, owner)
+        elif progress.open_count:
+            _log.warning("claim_abandoned", messages=progress.open_count)
+        return not progress.open_count
 
     async def _next(self, parts: list[Part]) -> tuple[Part, bool]:
         """Take out what may leave next, once what was accepted before it has left.

@@ -62,6 +62,15 @@ async def test_a_server_that_loses_its_store_costs_nothing(
     await house.until_outbox_is_empty()
 
 
+_UNREADABLE = "posthouse.deadletter.unreadable"
+
+
+async def _put_away(jetstream: JetStreamContext) -> int:
+    """Return the number of dead letters that are no messages of ours."""
+    info = await jetstream.stream_info("DEADLETTER", subjects_filter=_UNREADABLE)
+    return (info.state.subjects or {}).get(_UNREADABLE, 0)
+
+
 @pytest.mark.parametrize(
     "poison",
     [
@@ -81,6 +90,7 @@ async def test_a_poison_envelope_is_logged_once_and_holds_up_nobody(
     # Before there is a dispatcher, so that the poison and its neighbours are taken together.
     monkeypatch.setattr(lanes, "_ACK_WAIT", 1.0)
 
+    put_away = await _put_away(jetstream)
     with structlog.testing.capture_logs() as logs:
         before = await house.send("before")
         await house.until_published(1)
@@ -99,6 +109,9 @@ async def test_a_poison_envelope_is_logged_once_and_holds_up_nobody(
     assert [(line["subject"], line["size"]) for line in unreadable] == [
         ("posthouse.dispatch.sms", len(poison))
     ]
+    assert await _put_away(jetstream) == put_away + 1
+    kept = await jetstream.get_last_msg("DEADLETTER", _UNREADABLE)
+    assert (kept.data or b"", (kept.headers or {})["Posthouse-Subject"]) == (poison, "posthouse.dispatch.sms")
     assert [line for line in logs if line["event"] == "batch_failed"] == []
     assert provider.attempts() == {"before": 1, "after": 1}
     for one in (*before, *after):

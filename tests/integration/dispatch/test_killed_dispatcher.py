@@ -119,6 +119,29 @@ async def test_work_under_way_is_finished_on_a_drain(house: House, provider: Scr
     assert provider.attempts() == {"one": 1, "two": 1}
 
 
+async def test_what_no_provider_was_given_goes_back_when_the_grace_is_over(
+    house: House, provider: ScriptedProvider
+) -> None:
+    provider.gate.clear()
+    running = await house.dispatch(shutdown_grace=0.5)
+    (one,) = await house.send("one")
+    await house.until("sending", one)
+    # The same conversation: they wait for the first, claimed.
+    behind = [*await house.send("two"), *await house.send("three")]
+    await house.until("sending", *behind)
+    await running.close()
+    assert [await house.book.state(each) for each in (one, *behind)] == ["sending", "pending", "pending"]
+    provider.gate.set()
+    provider.answers["one"] = [Found("P-1")]
+    await house.dispatch()
+    await house.until("sent", one, *behind)
+    assert provider.attempts() == {"one": 1, "two": 1, "three": 1}
+    assert "unknown" in await house.book.story(one)
+    for each in behind:
+        assert await house.book.story(each) == ["accepted", "sending", "retrying", "sending", "sent"]
+    await house.until_outbox_is_empty()
+
+
 async def test_what_is_redelivered_after_it_was_settled_changes_nothing(
     house: House, provider: ScriptedProvider
 ) -> None:
