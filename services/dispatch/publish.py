@@ -11,7 +11,8 @@ from services.ledger.relay import Announcement
 
 
 def claim_announcement(event_outbox_id: str, claimed: Sequence[ClaimedMessage]) -> Announcement:
-    """Return the `sending` events of a claim."""
+    """Return the `sending` events of a claim, which has one time."""
+    claim_time = claimed[0].attempt_time
     return Announcement(
         [event_outbox_id],
         lambda: [
@@ -20,7 +21,7 @@ def claim_announcement(event_outbox_id: str, claimed: Sequence[ClaimedMessage]) 
                 message,
                 sequence=message.event_count,
                 type="sending",
-                create_time=message.attempt_time,
+                create_time=claim_time,
                 attempt_number=message.attempt,
             )
             for message in claimed
@@ -71,7 +72,8 @@ def settled_announcement(
     settlements: Mapping[str, Settlement],
     settled: Sequence[Settled],
 ) -> Announcement:
-    """Return the events of outcomes."""
+    """Return the events of outcomes that were recorded together."""
+    create_time = settled[0].create_time
 
     def make_events() -> list[EncodedEvent]:
         events = []
@@ -83,7 +85,7 @@ def settled_announcement(
                     message,
                     sequence=done.sequence,
                     type=settlement.event if done.moved else "receipt",
-                    create_time=done.create_time,
+                    create_time=create_time,
                     provider=settlement.provider,
                     error_code=settlement.error_code,
                     attempt_number=settlement.attempt,

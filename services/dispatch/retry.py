@@ -53,6 +53,21 @@ def settlement_of(
     Without a history, every earlier attempt counts. `has_other` tells that another provider may still take
     what this one refuses for a fault of its own.
     """
+    if isinstance(outcome, Accepted):
+        # Nearly every one: made by place, without what the others need.
+        return Settlement(
+            message.id,
+            message.attempt,
+            message.channel,
+            message.priority,
+            "sent",
+            "accepted",
+            "sent",
+            message.attempt_time,
+            route.provider,
+            outcome.provider_message_id or None,
+            route_reason=route.reason,
+        )
     counted = (history.counted if history else message.attempt - 1) + 1
 
     def settle(
@@ -60,8 +75,7 @@ def settlement_of(
         kind: str,
         event: str,
         *,
-        provider_message_id: str | None = None,
-        error: tuple[str, str] | None = None,
+        error: tuple[str, str],
         delay: float | None = None,
         dead_reason: str | None = None,
     ) -> Settlement:
@@ -75,16 +89,13 @@ def settlement_of(
             event=event,
             start_time=message.attempt_time,
             provider=route.provider,
-            provider_message_id=provider_message_id,
-            error_code=error[0] if error else None,
-            error_message=error[1] if error else None,
+            error_code=error[0],
+            error_message=error[1],
             route_reason=route.reason,
             delay=delay,
             dead_reason=dead_reason,
         )
 
-    if isinstance(outcome, Accepted):
-        return settle("sent", "accepted", "sent", provider_message_id=outcome.provider_message_id or None)
     error = (outcome.error_code, outcome.error_message)
     if isinstance(outcome, Rejected) and outcome.provider_fault and has_other:
         return settle("pending", "rejected", "retrying", error=error, delay=0.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.kit.ids import new_id
-from services.ledger.arrays import bytes_array, plain_array, text_array
+from services.ledger.arrays import bytes_column, plain_column, text_column
 from services.ledger.database import HotConnection
 from services.ledger.drafts import Draft
 from services.ledger.outbox import EVENT_SUBJECT
@@ -96,7 +96,7 @@ WITH input AS (
     now() + make_interval(secs => %(republish_after)s)
   FROM fresh HAVING count(*) > 0
 )
-SELECT now(), count(*), CASE WHEN count(*) < %(size)s THEN array_agg(id::text) END,
+SELECT now(), count(*), CASE WHEN count(*) < %(size)s THEN array_agg(id)::text[] END,
   (SELECT array_agg(id::text) FROM input WHERE barred)
 FROM fresh
 """)
@@ -145,41 +145,41 @@ async def accept(connection: HotConnection, items: Sequence[Intake], *, republis
     drafts = [item.draft for item in items]
     event_outbox_id = new_id()
     parameters = {
-        "id": plain_array([item.id for item in items]),
-        "conversation_id": plain_array([d.conversation_id for d in drafts]),
-        "family": plain_array([d.family for d in drafts]),
-        "a": text_array([d.participant_a for d in drafts]),
-        "b": text_array([d.participant_b for d in drafts]),
-        "channel": plain_array([d.channel for d in drafts]),
-        "direction": plain_array([d.direction for d in drafts]),
-        "state": plain_array([initial_state(d) for d in drafts]),
-        "sender": text_array([d.sender for d in drafts]),
-        "recipient": text_array([d.recipient for d in drafts]),
-        "sender_original": text_array([d.sender_original for d in drafts]),
-        "recipient_original": text_array([d.recipient_original for d in drafts]),
-        "subject": text_array([d.subject for d in drafts]),
-        "body": text_array([d.body for d in drafts]),
-        "html": text_array([d.html for d in drafts]),
-        "attachments": text_array([d.attachments for d in drafts]),
-        "metadata": text_array([d.metadata for d in drafts]),
-        "priority": plain_array([d.priority for d in drafts]),
-        "segment_count": plain_array([d.segment_count for d in drafts]),
-        "segment_encoding": plain_array([d.segment_encoding for d in drafts]),
-        "transactional": plain_array([d.transactional for d in drafts]),
-        "caller": text_array([item.caller for item in items]),
-        "message_time": text_array([_iso(d.message_time) for d in drafts]),
-        "send_time": text_array([_iso(d.send_time) for d in drafts]),
-        "expire_time": text_array([_iso(d.expire_time) for d in drafts]),
-        "provider": text_array([d.source for d in drafts]),
-        "provider_message_id": text_array([d.provider_message_id for d in drafts]),
-        "event_type": plain_array([_event_type(d) for d in drafts]),
-        "request_id": text_array([d.request_id or None for d in drafts]),
-        "request_hash": bytes_array([d.request_hash for d in drafts]),
-        "event_key": text_array([d.event_key for d in drafts]),
-        "webhook_log_id": plain_array([d.webhook_log_id for d in drafts]),
-        "outbox_id": plain_array(outbox_ids),
-        "subject_name": plain_array(subjects),
-        "reply_to": text_array([d.reply_to for d in drafts]),
+        "id": plain_column([item.id for item in items]),
+        "conversation_id": plain_column([d.conversation_id for d in drafts]),
+        "family": plain_column([d.family for d in drafts]),
+        "a": text_column([d.participant_a for d in drafts]),
+        "b": text_column([d.participant_b for d in drafts]),
+        "channel": plain_column([d.channel for d in drafts]),
+        "direction": plain_column([d.direction for d in drafts]),
+        "state": plain_column([initial_state(d) for d in drafts]),
+        "sender": text_column([d.sender for d in drafts]),
+        "recipient": text_column([d.recipient for d in drafts]),
+        "sender_original": text_column([d.sender_original for d in drafts]),
+        "recipient_original": text_column([d.recipient_original for d in drafts]),
+        "subject": text_column([d.subject for d in drafts]),
+        "body": text_column([d.body for d in drafts]),
+        "html": text_column([d.html for d in drafts]),
+        "attachments": text_column([d.attachments for d in drafts]),
+        "metadata": text_column([d.metadata for d in drafts]),
+        "priority": plain_column([d.priority for d in drafts]),
+        "segment_count": plain_column([d.segment_count for d in drafts]),
+        "segment_encoding": plain_column([d.segment_encoding for d in drafts]),
+        "transactional": plain_column([d.transactional for d in drafts]),
+        "caller": text_column([item.caller for item in items]),
+        "message_time": text_column([_iso(d.message_time) for d in drafts]),
+        "send_time": text_column([_iso(d.send_time) for d in drafts]),
+        "expire_time": text_column([_iso(d.expire_time) for d in drafts]),
+        "provider": text_column([d.source for d in drafts]),
+        "provider_message_id": text_column([d.provider_message_id for d in drafts]),
+        "event_type": plain_column([_event_type(d) for d in drafts]),
+        "request_id": text_column([d.request_id or None for d in drafts]),
+        "request_hash": bytes_column([d.request_hash for d in drafts]),
+        "event_key": text_column([d.event_key for d in drafts]),
+        "webhook_log_id": plain_column([d.webhook_log_id for d in drafts]),
+        "outbox_id": plain_column(outbox_ids),
+        "subject_name": plain_column(subjects),
+        "reply_to": text_column([d.reply_to for d in drafts]),
         "event_outbox_id": event_outbox_id,
         "event_subject": EVENT_SUBJECT,
         "republish_after": republish_after,

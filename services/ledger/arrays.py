@@ -5,7 +5,7 @@ psycopg adapts a list item by item in Python; a literal is one string. The state
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -50,3 +50,21 @@ def storable(text: str | None) -> str | None:
 def bytes_array(values: Iterable[bytes | None]) -> str:
     """Return the literal of byte strings; None is NULL."""
     return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
+def plain_column(values: Sequence[object]) -> str:
+    """Return plain_array of a column that unnest takes beside a longer one, empty where all of it is NULL.
+
+    unnest fills what is shorter with NULL: neither side writes or reads a NULL for each row then.
+    """
+    return "{}" if values.count(None) == len(values) else plain_array(values)
+
+
+def text_column(values: Sequence[str | None]) -> str:
+    """Return text_array of a column that unnest takes beside a longer one, empty where all of it is NULL."""
+    return "{}" if values.count(None) == len(values) else text_array(values)
+
+
+def bytes_column(values: Sequence[bytes | None]) -> str:
+    """Return bytes_array of a column that unnest takes beside a longer one, empty where all of it is NULL."""
+    return "{}" if values.count(None) == len(values) else bytes_array(values)

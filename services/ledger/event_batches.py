@@ -80,17 +80,37 @@ def encode_event(
     attempt_number: int = 0,
 ) -> EncodedEvent:
     """Return one event; its id is the same each time it is built."""
+    shared = _shared_fields(type, create_time, channel, direction, provider, error_code, attempt_number)
+    # Encodings one after the other are the encoding of both together.
+    return EncodedEvent(
+        type, shared + _own_fields(f"{message_id}.{sequence}", message_id, conversation_id, sender, recipient)
+    )
+
+
+def _own_fields(event_id: str, message_id: str, conversation_id: str, sender: str, recipient: str) -> bytes:
+    """Return the encoding of what each event has of its own.
+
+    A short text is its field's tag (number << 3 | 2), its length and itself: written so, it takes a quarter
+    of the time that a message does.
+    """
+    text = (
+        f"\x0a{chr(len(event_id))}{event_id}"
+        f"\x22{chr(len(message_id))}{message_id}"
+        f"\x2a{chr(len(conversation_id))}{conversation_id}"
+        f"\x4a{chr(len(sender))}{sender}"
+        f"\x52{chr(len(recipient))}{recipient}"
+    )
+    # Lengths from 128 on take two bytes; written as one character, they are not ASCII either.
+    if text.isascii():
+        return text.encode()
     # An Event for each: one that is filled again and again keeps every text it ever had.
-    own = event_pb.Event(
-        id=f"{message_id}.{sequence}",
+    return event_pb.Event(
+        id=event_id,
         message_id=message_id,
         conversation_id=conversation_id,
         sender=sender,
         recipient=recipient,
-    )
-    shared = _shared_fields(type, create_time, channel, direction, provider, error_code, attempt_number)
-    # Encodings one after the other are the encoding of both together.
-    return EncodedEvent(type, shared + own.SerializeToString())
+    ).SerializeToString()
 
 
 @lru_cache(maxsize=256)
@@ -148,20 +168,13 @@ def outbound_event(
     attempt_number: int = 0,
 ) -> EncodedEvent:
     """Return one event of an outbound message."""
-    return encode_event(
-        message_id=message_id,
-        sequence=sequence,
-        type=type,
-        create_time=create_time,
-        conversation_id=message.conversation_id,
-        channel=message.channel,
-        direction="outbound",
-        sender=message.sender,
-        recipient=message.recipient,
-        provider=provider,
-        error_code=error_code,
-        attempt_number=attempt_number,
+    shared = _shared_fields(
+        type, create_time, message.channel, "outbound", provider, error_code, attempt_number
     )
+    own = _own_fields(
+        f"{message_id}.{sequence}", message_id, message.conversation_id, message.sender, message.recipient
+    )
+    return EncodedEvent(type, shared + own)
 
 
 async def rebuild(connection: HotConnection, row: OutboxRow) -> list[EncodedEvent]:

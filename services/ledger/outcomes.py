@@ -1,13 +1,13 @@
 """The transaction that records how attempts ended: attempt, state, event, retry, dead letter, outbox."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from services.kit.ids import new_id
 from services.ledger.accept import dispatch_subject
-from services.ledger.arrays import plain_array, storable, text_array
+from services.ledger.arrays import plain_array, plain_column, storable, text_column
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
@@ -151,21 +151,21 @@ async def settle(
     """
     retry_ids, retry_subjects = _plan_retries(settlements)
     parameters = {
-        "id": plain_array([s.id for s in settlements]),
-        "attempt": plain_array([s.attempt for s in settlements]),
-        "state": plain_array([s.state for s in settlements]),
-        "outcome": plain_array([s.outcome for s in settlements]),
-        "event": plain_array([s.event for s in settlements]),
-        "provider": text_array([s.provider for s in settlements]),
-        "provider_message_id": text_array([storable(s.provider_message_id) for s in settlements]),
-        "error_code": text_array([storable(s.error_code) for s in settlements]),
-        "error_message": text_array([storable(s.error_message) for s in settlements]),
-        "start_time": text_array([s.start_time.isoformat() for s in settlements]),
-        "route_reason": text_array([s.route_reason for s in settlements]),
-        "delay": plain_array([s.delay for s in settlements]),
-        "dead_reason": plain_array([s.dead_reason for s in settlements]),
-        "retry_id": plain_array(retry_ids),
-        "retry_subject": plain_array(retry_subjects),
+        "id": plain_column([s.id for s in settlements]),
+        "attempt": plain_column([s.attempt for s in settlements]),
+        "state": plain_column([s.state for s in settlements]),
+        "outcome": plain_column([s.outcome for s in settlements]),
+        "event": plain_column([s.event for s in settlements]),
+        "provider": text_column([s.provider for s in settlements]),
+        "provider_message_id": text_column([storable(s.provider_message_id) for s in settlements]),
+        "error_code": text_column([storable(s.error_code) for s in settlements]),
+        "error_message": text_column([storable(s.error_message) for s in settlements]),
+        "start_time": text_column(_iso_texts(s.start_time for s in settlements)),
+        "route_reason": text_column([s.route_reason for s in settlements]),
+        "delay": plain_column([s.delay for s in settlements]),
+        "dead_reason": plain_column([s.dead_reason for s in settlements]),
+        "retry_id": plain_column(retry_ids),
+        "retry_subject": plain_column(retry_subjects),
         "settled": plain_array(settled_outbox_ids),
         "owner": owner,
         "dead_outbox_id": new_id(),
@@ -176,6 +176,18 @@ async def settle(
     }
     cursor = await _SETTLE.execute(connection, parameters)
     return [Settled._make(row) for row in await cursor.fetchall()]
+
+
+def _iso_texts(times: Iterable[datetime]) -> list[str]:
+    """Return times as text; those of one claim are the same."""
+    texts: list[str] = []
+    last: datetime | None = None
+    text = ""
+    for time in times:
+        if time != last:
+            last, text = time, time.isoformat()
+        texts.append(text)
+    return texts
 
 
 def _plan_retries(settlements: Sequence[Settlement]) -> tuple[list[str | None], list[str | None]]:

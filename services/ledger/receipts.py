@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from services.ledger.arrays import bytes_array, plain_array, text_array
+from services.ledger.arrays import bytes_column, plain_array, plain_column, text_column
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import EVENT_SUBJECT
@@ -160,23 +160,23 @@ async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) ->
         connection,
         {
             "sealed_by": None,
-            "id": plain_array([log.id for log in logs]),
-            "provider": text_array([log.provider for log in logs]),
-            "method": text_array([log.method for log in logs]),
-            "url": text_array([log.url for log in logs]),
-            "headers": text_array([log.headers for log in logs]),
-            "body": bytes_array([log.body for log in logs]),
-            "remote_address": text_array([log.remote_address for log in logs]),
-            "verdict": text_array([log.verdict for log in logs]),
-            "detail": text_array([log.detail for log in logs]),
-            "message_ids": text_array(
+            "id": plain_column([log.id for log in logs]),
+            "provider": text_column([log.provider for log in logs]),
+            "method": text_column([log.method for log in logs]),
+            "url": text_column([log.url for log in logs]),
+            "headers": text_column([log.headers for log in logs]),
+            "body": bytes_column([log.body for log in logs]),
+            "remote_address": text_column([log.remote_address for log in logs]),
+            "verdict": text_column([log.verdict for log in logs]),
+            "detail": text_column([log.detail for log in logs]),
+            "message_ids": text_column(
                 [plain_array(log.message_ids) if log.message_ids else None for log in logs]
             ),
-            "applied_count": plain_array([log.applied_count for log in logs]),
-            "repeated_count": plain_array([log.repeated_count for log in logs]),
-            "parked_count": plain_array([log.parked_count for log in logs]),
-            "refused_count": plain_array([log.refused_count for log in logs]),
-            "body_size": plain_array([log.body_size for log in logs]),
+            "applied_count": plain_column([log.applied_count for log in logs]),
+            "repeated_count": plain_column([log.repeated_count for log in logs]),
+            "parked_count": plain_column([log.parked_count for log in logs]),
+            "refused_count": plain_column([log.refused_count for log in logs]),
+            "body_size": plain_column([log.body_size for log in logs]),
             **(sealed_webhooks(connection.keyring, logs) if connection.keyring.sealing_id else {}),
         },
     )
@@ -185,16 +185,16 @@ async def log_webhooks(connection: HotConnection, logs: Sequence[WebhookLog]) ->
 def receipt_columns(receipts: Sequence[ReceiptRow]) -> dict[str, object]:
     """Return what receipts say by themselves, as parameters of a statement: an array a column."""
     return {
-        "provider": text_array([r.provider for r in receipts]),
-        "event_key": text_array([r.event_key for r in receipts]),
-        "provider_message_id": text_array([r.provider_message_id for r in receipts]),
-        "state": text_array([r.state for r in receipts]),
-        "provider_time": text_array(
+        "provider": text_column([r.provider for r in receipts]),
+        "event_key": text_column([r.event_key for r in receipts]),
+        "provider_message_id": text_column([r.provider_message_id for r in receipts]),
+        "state": text_column([r.state for r in receipts]),
+        "provider_time": text_column(
             [None if r.provider_time is None else r.provider_time.isoformat() for r in receipts]
         ),
-        "error_code": text_array([r.error_code for r in receipts]),
-        "detail": text_array([r.detail for r in receipts]),
-        "webhook_log_id": plain_array([r.webhook_log_id for r in receipts]),
+        "error_code": text_column([r.error_code for r in receipts]),
+        "detail": text_column([r.detail for r in receipts]),
+        "webhook_log_id": plain_column([r.webhook_log_id for r in receipts]),
     }
 
 
@@ -209,8 +209,8 @@ async def apply_receipts(
         connection,
         {
             **receipt_columns(receipts),
-            "message_id": plain_array([r.message_id for r in receipts]),
-            "attempt": plain_array([r.attempt for r in receipts]),
+            "message_id": plain_column([r.message_id for r in receipts]),
+            "attempt": plain_column([r.attempt for r in receipts]),
             "event_outbox_id": event_outbox_id,
             "event_subject": EVENT_SUBJECT,
             "republish_after": republish_after,

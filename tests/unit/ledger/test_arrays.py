@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.arrays import bytes_array, plain_array, storable, text_array
+from services.ledger.arrays import (
+    bytes_array,
+    bytes_column,
+    plain_array,
+    plain_column,
+    storable,
+    text_array,
+    text_column,
+)
 
 _texts = st.lists(st.none() | st.text() | st.text(alphabet='"\\,{} NUL'))
 
@@ -46,6 +54,13 @@ def test_bytes_come_back_as_they_were(values: list[bytes | None]) -> None:
 def test_plain_values_need_no_quotes() -> None:
     assert plain_array(["a", None, 1, 0.5]) == "{a,NULL,1,0.5}"
     assert plain_array([]) == text_array([]) == bytes_array([]) == "{}"
+
+
+def test_a_column_of_nothing_is_left_to_unnest_to_fill() -> None:
+    assert plain_column([None, None]) == text_column([None]) == bytes_column([]) == "{}"
+    assert plain_column([None, False]) == plain_array([None, False])
+    assert text_column([None, ""]) == text_array([None, ""])
+    assert bytes_column([None, b""]) == bytes_array([None, b""])
 
 
 @given(st.none() | st.text(st.characters()) | st.text(alphabet="a\0\ud800é"))
