@@ -1,10 +1,18 @@
 """Whether ports are free, and how addresses are written."""
 
+import contextlib
 import errno
 import socket
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
+
+
+# Why a port cannot be had: a server has it, or the near end of a connection of somebody's, which will pass.
+SERVED: Final = "in use"
+PASSING: Final = "in use by a connection that is open or has just ended"
 
 
 def reachable(host: str) -> str:
@@ -33,15 +41,51 @@ def describe(host: str, names: Mapping[int, str], reasons: Mapping[int, str]) ->
     return f"cannot listen on {host or 'any address'}: {'; '.join(parts)}"
 
 
+@contextlib.contextmanager
+def reserved(host: str, ports: Iterable[int]) -> Iterator[None]:
+    """Keep the kernel from giving these ports to connections, within the block; servers can have them.
+
+    The range that it gives from begins at 32768 on Linux, and has gRPC's ports in it. What cannot be
+    reserved is left as it is.
+    """
+    with contextlib.ExitStack() as held:
+        # Elsewhere a port that is bound cannot be bound again, whatever it is asked.
+        for port in ports if sys.platform == "linux" else ():
+            with contextlib.suppress(OSError):
+                held.enter_context(_bound(host, port))
+        yield
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    probe = socket.socket(family, kind, protocol)
+    try:
+        # As the servers do: our own earlier connections that only wait to be forgotten do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+    except OSError:
+        probe.close()
+        raise
+    return probe
+
+
 def _why_not(host: str, port: int) -> str:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # As the servers do: connections that are only waiting to be forgotten do not matter.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        _bound(host, port).close()
     except OSError as error:
-        return "in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
+        if error.errno != errno.EADDRINUSE:
+            return str(error.strerror or error)
+        return SERVED if _is_served(host, port) else PASSING
     return ""
+
+
+def _is_served(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((reachable(host), port), timeout=1).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+    return True

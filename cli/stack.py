@@ -1,5 +1,6 @@
 """The whole stack under one supervisor: what `posthouse up` runs."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -34,6 +35,9 @@ _SERVICES = ("message", "conversation", "dispatch", "gateway")
 _BULK_KEY = "bulk-demo"
 _BULK = "bulk-*=1000000000"
 
+# A connection that has ended is forgotten after a minute.
+_PORTS_TIMEOUT = 65.0
+_PORTS_PAUSE = 0.2
 _SERVER_TIMEOUT = 60.0
 _START_ATTEMPTS = 4
 _READY_TIMEOUT = 60.0
@@ -67,6 +71,7 @@ class Stack:
         self._starts: dict[int, float] = {}
         self._supervisor = Supervisor(report=self._console.event, on_change=self._write_state)
         self._environment: dict[str, str] = {}
+        self._ports = contextlib.ExitStack()
 
     def run(self) -> int:
         """Start everything, keep it running until a signal, stop everything; return the exit code."""
@@ -99,7 +104,7 @@ class Stack:
         ended = self._data.end_leftovers(grace=settings.shutdown_grace, sparing=[_POSTGRES])
         if ended:
             self._console.event(f"ended what an earlier run had left: {', '.join(ended)}")
-        self._check_ports()
+        self._take_ports(stop)
         self._start_servers(stop)
         self._migrate()
         stop.pause(0)
@@ -121,7 +126,25 @@ class Stack:
                 f"not ready after {_READY_TIMEOUT:g} s; the logs in {self._log('').parent} say why"
             )
 
-    def _check_ports(self) -> None:
+    def _take_ports(self, stop: StopSignals) -> None:
+        """Wait until our ports are no connection's, and keep them so; raise StartError for what is served."""
+        names = self._port_names()
+        host = self._settings.host
+        deadline = time.monotonic() + _PORTS_TIMEOUT
+        told = False
+        while reasons := ports.busy(host, names):
+            line = ports.describe(host, names, reasons)
+            if ports.PASSING not in reasons.values():
+                raise StartError(line)
+            if time.monotonic() > deadline:
+                raise StartError(f"{line}; net.ipv4.ip_local_reserved_ports keeps ports free of connections")
+            if not told:
+                self._console.event(f"{line}; waiting for it to pass")
+                told = True
+            stop.pause(_PORTS_PAUSE)
+        self._ports.enter_context(ports.reserved(host, names))
+
+    def _port_names(self) -> dict[int, str]:
         settings = self._settings
         names = {settings.http_port: "HTTP, --http-port"}
         gap = settings.http_port - settings.grpc_port
@@ -137,9 +160,7 @@ class Stack:
                 names[address[1]] = f"metrics of {name}, POSTHOUSE_METRICS_PORT"
         if self._nats_port and self._embeds("nats_url"):
             names[self._nats_port] = "NATS, --nats-port"
-        reasons = ports.busy(settings.host, names)
-        if reasons:
-            raise StartError(ports.describe(settings.host, names, reasons))
+        return names
 
     def _start_servers(self, stop: StopSignals) -> None:
         """Start the embedded servers, both at once, and wait for both."""
@@ -254,6 +275,7 @@ class Stack:
             forced += self._supervisor.stop(names, grace=grace, hastened=stop.hastened)
         forced += self._supervisor.stop([_NATS], grace=_NATS_GRACE, hastened=stop.hastened)
         forced += self._supervisor.stop([_POSTGRES], grace=_POSTGRES_GRACE, hastened=stop.hastened)
+        self._ports.close()
         self._data.release()
         if running:
             self._console.stopped(forced)

@@ -1,6 +1,7 @@
 """The command line: what it refuses, and in which words."""
 
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from cli.demo import running_url
 from cli.main import app
 from services.kit.config import Settings
 from tests.servers import free_ports
+
+# Linux 6.3 and newer.
+_LOCAL_PORT_RANGE = 51
 
 
 @pytest.fixture
@@ -94,6 +98,39 @@ def test_a_taken_port_is_named(taken: int) -> None:
     assert found == {taken: "in use"}
     line = ports.describe("127.0.0.1", {taken: "HTTP, --http-port"}, found)
     assert line == f"cannot listen on 127.0.0.1: port {taken} (HTTP, --http-port): in use"
+
+
+def test_a_port_of_a_connection_passes_and_is_told_from_one_of_a_server(taken: int) -> None:
+    with socket.create_connection(("127.0.0.1", taken)) as connection:
+        port = connection.getsockname()[1]
+        assert ports.busy("127.0.0.1", [port, taken]) == {port: ports.PASSING, taken: ports.SERVED}
+
+
+def test_no_connection_gets_a_reserved_port_and_a_server_does(taken: int) -> None:
+    port = _ephemeral_port()
+    with ports.reserved("127.0.0.1", [port]):
+        assert ports.busy("127.0.0.1", [port]) == {}
+        with pytest.raises(OSError, match="assign requested address"):
+            _connect(taken, near=port)
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    _connect(taken, near=port)
+
+
+def _connect(port: int, *, near: int) -> None:
+    """Connect, with a choice of one port for the near end."""
+    with socket.socket() as client:
+        try:
+            client.setsockopt(socket.IPPROTO_IP, _LOCAL_PORT_RANGE, struct.pack("=I", near << 16 | near))
+        except OSError:
+            pytest.skip("not a system that can be told which ports a connection may have")
+        client.connect(("127.0.0.1", port))
+
+
+def _ephemeral_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_an_address_that_is_not_ours_is_named() -> None:
