@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +12,8 @@ from typing import Final
 from posthouse.v1 import event_pb2 as event_pb
 from services.conversation import event_deliveries
 from services.conversation.cloud_events import CONTENT_TYPE, cloud_event, webhook_id
+from services.conversation.delivery_lanes import Lane, Waiting
+from services.conversation.delivery_settling import DeliverySettler
 from services.conversation.event_deliveries import Claimed, Tried
 from services.conversation.webhook_signature import signed_headers
 from services.kit import metrics
@@ -27,13 +28,14 @@ from services.providers.retry_after import read_retry_after
 _log = get_logger(__name__)
 
 _POLL: Final = 1.0
-# Requests of one process under way at most, to all endpoints together.
+# Deliveries that a process has claimed at most, for all endpoints together.
 _MOST: Final = 512
 # What comes in so short a time is claimed together.
 _GATHER: Final = 0.005
 # Seconds that requests under way get when the process stops; what they do not reach comes again.
 _GRACE: Final = 2.0
 _AGENT: Final = "Posthouse"
+_NOT_FOUND: Final = "event_not_found"
 
 # Hears the id of a subscription that was disabled, and why.
 Disabled = Callable[[str, str], Awaitable[None]]
@@ -56,7 +58,12 @@ class DeliveryPolicy:
     @property
     def lease(self) -> float:
         """Return how long a claim holds: longer than an attempt and its settlement take."""
-        return 2 * self.timeout + 5.0
+        return self.patience + self.timeout + 5.0
+
+    @property
+    def patience(self) -> float:
+        """Return how long a claimed delivery may wait in line."""
+        return self.timeout
 
     def after(self, failures: int, retry_after: float | None) -> float | None:
         """Return the delay after so many failures, the last among them; None: no more attempts."""
@@ -87,8 +94,9 @@ class DeliveryWorker:
         self._disabled = disabled
         self._clock = clock
         self._wake = asyncio.Event()
+        self._settler = DeliverySettler(database)
         self._flights: set[asyncio.Task[None]] = set()
-        self._busy: Counter[str] = Counter()
+        self._lanes: dict[str, Lane] = {}
 
     def wake(self) -> None:
         """Look for what is due: there is something new."""
@@ -98,83 +106,119 @@ class DeliveryWorker:
         """Deliver for ever; cancel to stop, and close."""
         while True:
             self._wake.clear()
-            if not await self._step():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_POLL):
-                        await self._wake.wait()
-                        await asyncio.sleep(_GATHER)
+            await self._step()
+            try:
+                async with asyncio.timeout(_POLL):
+                    await self._wake.wait()
+                    await asyncio.sleep(_GATHER)
+            except TimeoutError:
+                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.held}
 
     async def close(self) -> None:
         """Give what is under way a moment; what it does not reach comes again when its lease has ended."""
+        left = [waiting.claimed for lane in self._lanes.values() for waiting in lane.clear()]
+        if left:
+            with contextlib.suppress(UnavailableError):
+                async with self._database.hot() as connection:
+                    await event_deliveries.give_back(connection, left)
         if self._flights:
             await asyncio.wait(self._flights, timeout=_GRACE)
         await cancel_all(self._flights)
+        await self._settler.close()
 
-    async def _step(self) -> int:
-        """Begin what is due and return how much that was."""
+    async def _step(self) -> None:
+        """Begin what is due."""
         try:
             claimed = await self._claim()
             if claimed:
-                await self._begin(claimed)
+                await self._line_up(claimed)
         except UnavailableError:
-            return 0
+            pass
         except Exception:  # noqa: BLE001 - the leases end, and the work is still there
             _log.exception("event_delivery_failed")
-            return 0
-        return len(claimed)
 
     async def _claim(self) -> list[Claimed]:
-        policy, room = self._policy, _MOST - len(self._flights)
+        policy, room = self._policy, _MOST - sum(lane.held for lane in self._lanes.values())
         if room <= 0:
             return []
+        shares = {key: lane.share for key, lane in self._lanes.items()}
         async with self._database.hot() as connection:
-            return await event_deliveries.claim(
-                connection, busy=+self._busy, most=policy.concurrency, room=room, lease=policy.lease
+            claimed = await event_deliveries.claim(
+                connection, shares=shares, most=policy.concurrency, room=room, lease=policy.lease
             )
+        found: dict[str, list[Claimed]] = {key: [] for key in shares}
+        for each in claimed:
+            found.setdefault(each.subscription_id, []).append(each)
+        for key, same in found.items():
+            lane = self._lanes.setdefault(key, Lane(policy.concurrency))
+            if lane.claimed(shares.get(key, lane.share), same):
+                self._wake.set()
+        return claimed
 
-    async def _begin(self, claimed: Sequence[Claimed]) -> None:
+    async def _line_up(self, claimed: Sequence[Claimed]) -> None:
+        until = asyncio.get_running_loop().time() + self._policy.patience
         wanted = list(dict.fromkeys((each.message_id, each.sequence) for each in claimed))
         async with self._database.read_primary() as connection:
             events = await load_events(connection, wanted)
         for each in claimed:
-            self._busy[each.subscription_id] += 1
-            flight = asyncio.create_task(self._fly(each, events.get((each.message_id, each.sequence))))
+            lane = self._lanes[each.subscription_id]
+            lane.add(Waiting(each, events.get((each.message_id, each.sequence)), until))
+        for key in {each.subscription_id for each in claimed}:
+            self._begin(self._lanes[key])
+
+    def _begin(self, lane: Lane) -> None:
+        """Post what is next in line, as far as there is room."""
+        for waiting in lane.take(asyncio.get_running_loop().time()):
+            flight = asyncio.create_task(self._fly(lane, waiting.claimed, waiting.event))
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
 
-    async def _fly(self, claimed: Claimed, event: event_pb.Event | None) -> None:
+    async def _fly(self, lane: Lane, claimed: Claimed, event: event_pb.Event | None) -> None:
+        sent, answer = self._clock(), None
         try:
-            await self._deliver(claimed, event)
-        except UnavailableError:
-            pass  # the lease ends, and the event is posted again under the same webhook-id
-        except Exception:  # noqa: BLE001 - the same
+            answer = await self._post(claimed, event)
+            lane.answered(answer.seconds)
+        except Exception:  # noqa: BLE001 - the lease ends, and the event is posted again
             _log.exception("event_delivery_failed", subscription_id=claimed.subscription_id)
         finally:
-            self._busy[claimed.subscription_id] -= 1
+            lane.under_way -= 1
+        self._begin(lane)
+        try:
+            if answer is not None:
+                await self._settle(lane, claimed, answer, sent)
+        except UnavailableError:
+            pass  # the same, under the same webhook-id
+        except Exception:  # noqa: BLE001 - the same
+            _log.exception("event_delivery_failed", subscription_id=claimed.subscription_id)
+        lane.held -= 1
+        if lane.low:
             self._wake.set()
 
-    async def _deliver(self, claimed: Claimed, event: event_pb.Event | None) -> None:
+    async def _post(self, claimed: Claimed, event: event_pb.Event | None) -> Answer:
         if event is None:
-            await self._note_failure(claimed, Answer(0, 0.0, "event_not_found"), again=False)
-            return
+            return Answer(0, 0.0, _NOT_FOUND)
         body = cloud_event(event, self._source)
         keys = [claimed.secret, *([claimed.old_secret] if claimed.old_secret else [])]
-        now = self._clock()
-        headers = signed_headers(keys, webhook_id(claimed.message_id, claimed.sequence), int(now), body)
+        name = webhook_id(claimed.message_id, claimed.sequence)
+        headers = signed_headers(keys, name, int(self._clock()), body)
         answer = await self._client.post(
             claimed.url, body, {**headers, "Content-Type": CONTENT_TYPE, "User-Agent": _AGENT}
         )
         metrics.EVENT_DELIVERY_SECONDS.observe(answer.seconds)
+        return answer
+
+    async def _settle(self, lane: Lane, claimed: Claimed, answer: Answer, sent: float) -> None:
         if not answer.taken:
-            await self._note_failure(claimed, answer)
+            if await self._note_failure(claimed, answer, again=answer.error != _NOT_FOUND):
+                lane.clear()
             return
-        async with self._database.hot() as connection:
-            await event_deliveries.settle_delivered(connection, claimed, _tried(answer))
+        await self._settler.settle(claimed, _tried(answer))
         metrics.EVENT_DELIVERIES.labels("delivered").inc()
         if not claimed.attempt_count:
-            metrics.EVENT_DELIVERY_LAG.observe(max(0.0, now - claimed.event_time.timestamp()))
+            metrics.EVENT_DELIVERY_LAG.observe(max(0.0, sent - claimed.event_time.timestamp()))
 
-    async def _note_failure(self, claimed: Claimed, answer: Answer, *, again: bool = True) -> None:
+    async def _note_failure(self, claimed: Claimed, answer: Answer, *, again: bool) -> bool:
+        """Settle a failure, and tell whether it has disabled the subscription."""
         failures = claimed.attempt_count + 1
         again_after = self._policy.after(failures, read_retry_after(answer.retry_after)) if again else None
         async with self._database.hot() as connection:
@@ -197,6 +241,7 @@ class DeliveryWorker:
             )
         if disabled:
             await self._disabled(claimed.subscription_id, disabled)
+        return bool(disabled)
 
 
 def _tried(answer: Answer) -> Tried:

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from services.kit.ids import NO_ID
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 
 # Seconds after which an event is not noted any more: news of an old message would bring all its events again
 # whose deliveries have been deleted meanwhile. As long as the broker keeps events.
 OLDEST: Final = 7 * 86_400.0
-
-# Due deliveries of a subscription that are looked at for those that nothing holds up.
-_WINDOW: Final = 1000
 
 _NEW: Final = """
 INSERT INTO event_deliveries AS d (id, subscription_id, message_id, sequence, event_type, event_time,
@@ -40,53 +38,74 @@ ON CONFLICT (subscription_id, message_id, sequence)
 DO UPDATE SET state = 'pending', due_time = now(), attempt_count = 0
 """
 
-# Nothing overtakes an event of its conversation that was not tried yet; a retry holds up nothing.
-_CLAIM = """
+# Nothing overtakes an event of its conversation that was not tried yet; a retry holds up nothing. So the
+# first of each conversation is looked at, from one to the next along the index, and none twice before all
+# had their turn: neither a long conversation nor a lost claim holds up another one.
+_FIRST: Final = """
+SELECT p.conversation_id, p.id, p.due_time FROM event_deliveries p
+WHERE p.subscription_id = s.id AND p.due_time IS NOT NULL AND p.attempt_count = 0
+  AND p.conversation_id > {place}
+ORDER BY p.conversation_id, p.event_time, p.message_id, p.sequence LIMIT 1
+"""
+
+# Only constants of this module go into the texts.
+_CLAIM = f"""
 WITH due AS (
-  SELECT d.id FROM subscriptions s
-  LEFT JOIN unnest(%(busy)s::uuid[], %(counts)s::int[]) AS b (subscription_id, count)
-    ON b.subscription_id = s.id,
+  SELECT e.id FROM subscriptions s
+  LEFT JOIN unnest(%(known)s::uuid[], %(rooms)s::int[], %(places)s::uuid[])
+    AS k (subscription_id, room, place) ON k.subscription_id = s.id,
   LATERAL (
-    SELECT e.id FROM (
-      SELECT id FROM event_deliveries WHERE subscription_id = s.id AND due_time <= now()
-      ORDER BY due_time LIMIT %(window)s
-    ) w JOIN event_deliveries e ON e.id = w.id
-    WHERE e.due_time <= now() AND (e.attempt_count > 0 OR NOT EXISTS (
-      SELECT FROM event_deliveries p
-      WHERE p.subscription_id = e.subscription_id AND p.conversation_id = e.conversation_id
-        AND p.due_time IS NOT NULL AND p.attempt_count = 0
-        AND (p.event_time, p.message_id, p.sequence) < (e.event_time, e.message_id, e.sequence)
-    ))
-    ORDER BY e.due_time LIMIT greatest(0, %(most)s - coalesce(b.count, 0))
-    FOR UPDATE OF e SKIP LOCKED
-  ) d
-  WHERE s.disable_time IS NULL LIMIT %(room)s
+    (
+      SELECT id FROM event_deliveries
+      WHERE subscription_id = s.id AND due_time <= now() AND attempt_count > 0
+      ORDER BY due_time LIMIT (coalesce(k.room, %(most)s) + 3) / 4
+    ) UNION ALL (
+      WITH RECURSIVE firsts AS (
+        ({_FIRST.format(place="coalesce(k.place, %(start)s::uuid)")})
+        UNION ALL
+        SELECT n.* FROM firsts f, LATERAL ({_FIRST.format(place="f.conversation_id")}) n
+      )
+      SELECT id FROM firsts WHERE due_time <= now() LIMIT coalesce(k.room, %(most)s)
+    )
+  ) w JOIN event_deliveries e ON e.id = w.id
+  WHERE s.disable_time IS NULL AND e.due_time <= now()
+  LIMIT %(room)s FOR UPDATE OF e SKIP LOCKED
 )
 UPDATE event_deliveries e SET due_time = now() + make_interval(secs => %(lease)s::float8)
 FROM due, subscriptions s WHERE e.id = due.id AND s.id = e.subscription_id
-RETURNING e.id::text, s.id::text, e.message_id::text, e.sequence, e.event_time, e.attempt_count, e.due_time,
-  s.url, s.secret, CASE WHEN s.overlap_end_time > now() THEN s.old_secret END
+RETURNING e.id::text, s.id::text, e.message_id::text, e.sequence, e.conversation_id::text, e.event_time,
+  e.attempt_count, e.due_time, s.url, s.secret, CASE WHEN s.overlap_end_time > now() THEN s.old_secret END
+"""  # noqa: S608
+
+_GIVE_BACK = """
+UPDATE event_deliveries e SET due_time = now()
+FROM unnest(%(ids)s::uuid[], %(lease_ends)s::timestamptz[]) AS t (id, lease_end)
+WHERE e.id = t.id AND e.due_time = t.lease_end
 """
 
 # Attempts that are kept of a delivery; replays begin to count anew and do not forget.
 _KEPT: Final = 50
 
-# What follows of the attempts when one more has ended.
-_ATTEMPTS: Final = f"""
+
+def _attempts(status: str, error: str, duration: str) -> str:
+    """Return what follows of the attempts when one more has ended."""
+    return f"""
     attempts = CASE WHEN jsonb_array_length(attempts) < {_KEPT} THEN attempts ELSE attempts - 0 END
-      || jsonb_build_array(jsonb_build_array(now(), %(status)s::int, %(error)s::text, %(duration)s::int))
+      || jsonb_build_array(jsonb_build_array(now(), {status}::int, {error}::text, {duration}::int))
 """
 
-# Only constants of this module go into the texts.
+
 # The lease is the fence: whoever has lost it, to another process or to a replay, settles nothing.
 _DELIVERED = f"""
 WITH settled AS (
-  UPDATE event_deliveries SET state = 'delivered', due_time = NULL, attempt_count = attempt_count + 1,
-    attempt_time = now(), status_code = %(status)s, error = NULL, duration_ms = %(duration)s,
-    {_ATTEMPTS}
-  WHERE id = %(id)s AND due_time = %(lease_end)s
+  UPDATE event_deliveries e SET state = 'delivered', due_time = NULL, attempt_count = attempt_count + 1,
+    attempt_time = now(), status_code = t.status, error = NULL, duration_ms = t.duration,
+    {_attempts("t.status", "NULL", "t.duration")}
+  FROM unnest(%(ids)s::uuid[], %(lease_ends)s::timestamptz[], %(statuses)s::int[], %(durations)s::int[])
+    AS t (id, lease_end, status, duration)
+  WHERE e.id = t.id AND e.due_time = t.lease_end
 )
-UPDATE subscriptions SET fail_time = NULL WHERE id = %(subscription)s AND fail_time IS NOT NULL
+UPDATE subscriptions SET fail_time = NULL WHERE id = ANY(%(subscriptions)s::uuid[]) AND fail_time IS NOT NULL
 """  # noqa: S608
 
 _FAILED = f"""
@@ -95,7 +114,7 @@ WITH settled AS (
     due_time = CASE WHEN NOT %(last)s THEN now() + make_interval(secs => %(again_after)s::float8) END,
     attempt_count = attempt_count + 1, attempt_time = now(), status_code = %(status)s, error = %(error)s,
     duration_ms = %(duration)s,
-    {_ATTEMPTS}
+    {_attempts("%(status)s", "%(error)s", "%(duration)s")}
   WHERE id = %(id)s AND due_time = %(lease_end)s
 )
 UPDATE subscriptions SET fail_time = coalesce(fail_time, now()),
@@ -134,12 +153,20 @@ class Claimed(NamedTuple):
     subscription_id: str
     message_id: str
     sequence: int
+    conversation_id: str
     event_time: datetime
     attempt_count: int
     lease_end: datetime
     url: str
     secret: str
     old_secret: str | None
+
+
+class Share(NamedTuple):
+    """How many deliveries of a subscription to claim, and after which conversation; a few retries beside."""
+
+    room: int
+    place: str
 
 
 class Tried(NamedTuple):
@@ -169,34 +196,45 @@ async def messages_after(connection: HotConnection, after: str, limit: int) -> l
 
 
 async def claim(
-    connection: HotConnection, *, busy: Mapping[str, int], most: int, room: int, lease: float
+    connection: HotConnection, *, shares: Mapping[str, Share], most: int, room: int, lease: float
 ) -> list[Claimed]:
-    """Take what is due for `lease` seconds: `room` in all, `most` a subscription with those that are busy."""
+    """Take what is due for `lease` seconds: `room` in all, for each subscription its share or `most`."""
     cursor = await connection.execute(
         _CLAIM,
         {
-            "busy": plain_array(busy),
-            "counts": plain_array(busy.values()),
+            "known": plain_array(shares),
+            "rooms": plain_array(share.room for share in shares.values()),
+            "places": plain_array(share.place for share in shares.values()),
+            "start": NO_ID,
             "most": most,
             "room": room,
             "lease": lease,
-            "window": _WINDOW,
         },
     )
     return [Claimed._make(row) for row in await cursor.fetchall()]
 
 
-async def settle_delivered(connection: HotConnection, claimed: Claimed, tried: Tried) -> None:
-    """Note that the endpoint has taken an event."""
+async def give_back(connection: HotConnection, claimed: Sequence[Claimed]) -> None:
+    """End the leases of what was not tried, for others to claim."""
+    await connection.execute(
+        _GIVE_BACK,
+        {
+            "ids": plain_array(each.id for each in claimed),
+            "lease_ends": plain_array(each.lease_end.isoformat() for each in claimed),
+        },
+    )
+
+
+async def settle_delivered(connection: HotConnection, taken: Sequence[tuple[Claimed, Tried]]) -> None:
+    """Note that endpoints have taken events."""
     await connection.execute(
         _DELIVERED,
         {
-            "id": claimed.id,
-            "subscription": claimed.subscription_id,
-            "lease_end": claimed.lease_end,
-            "status": tried.status,
-            "error": None,
-            "duration": tried.duration_ms,
+            "ids": plain_array(claimed.id for claimed, _ in taken),
+            "lease_ends": plain_array(claimed.lease_end.isoformat() for claimed, _ in taken),
+            "statuses": plain_array(tried.status for _, tried in taken),
+            "durations": plain_array(tried.duration_ms for _, tried in taken),
+            "subscriptions": plain_array({claimed.subscription_id for claimed, _ in taken}),
         },
     )
 

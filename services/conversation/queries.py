@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import conversation_pb2, message_pb2
 from services.conversation.filters import ConversationFilter, has_participant
-from services.conversation.search import having_text
+from services.conversation.text_filter import having_text
 from services.kit.enum_names import FAMILY
 from services.kit.errors import NotFoundError
 from services.kit.page_tokens import Position
@@ -108,13 +108,15 @@ async def list_conversations(
     own indexes; the other conditions are checked along the way.
     """
     conditions = narrowed.conditions()
+    if after is not None:
+        conditions.append(beyond(conversations.c.last_message_time, conversations.c.id, after))
     if narrowed.terms:
-        conditions.append(await having_text(connection, narrowed.terms))
+        conditions.append(
+            await having_text(connection, narrowed.terms, conditions=tuple(conditions), limit=limit + 1)
+        )
     statement = (
         sa.select(*CONVERSATION_COLUMNS).where(*conditions).order_by(*_NEWEST_ACTIVITY).limit(limit + 1)
     )
-    if after is not None:
-        statement = statement.where(beyond(conversations.c.last_message_time, conversations.c.id, after))
     rows = (await connection.execute(statement)).all()
     last = Position(rows[limit - 1].last_message_time, rows[limit - 1].id) if len(rows) > limit else None
     return [conversation_from_row(row) for row in rows[:limit]], last

@@ -25,21 +25,20 @@ from services.ledger.tables import conversations, message_search, messages
 # looked for by the index, which cannot say what is newest: in windows of time. How long each is follows from
 # what was found before it; these are its length to all before it, at most, at least (twice as long each
 # time), and to what should do. Reading the index costs more than looking at rows in vain: hence the margin.
-_RECENT: Final = 6_000
+RECENT: Final = 6_000
 _MOST: Final = 32.0
 _LEAST: Final = 0.5
 _MARGIN: Final = 2.5
+# A phrase of common words is costly for the index, which does not know where words stand. When so many of the
+# newest rows have it, so many more are looked through one by one for a page; else windows aim at less.
+_PHRASES: Final = 5
+_PHRASE_ROWS: Final = 40_000
 # With so many found, a page ends with a window rather than wait for another one.
 _ENOUGH: Final = 20
 
 # Conversations of a filter that are looked through one by one, and messages that they may have together.
 _FEW_CONVERSATIONS: Final = 500
 _FEW_MESSAGES: Final = 10_000
-
-# Of the newest rows, so many with a word make it common for a filter of conversations: walking them in their
-# order, a page is found in the time the index needs to find all messages with a rarer word.
-_COMMON: Final = 30
-
 
 # Only constants of this project go into the text.
 _STEMS = sa.text(
@@ -68,8 +67,11 @@ class CompiledQuery(NamedTuple):
     prefixes: list[str]
 
     def matched_by(self, vector: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-        """Return the condition that a vector matches."""
-        return vector.op("@@", is_comparison=True)(sa.cast(self.tsquery, TSQUERY))
+        """Return the condition that a vector matches.
+
+        The parameter is a tsquery itself: a cast of a text would be made again for every row.
+        """
+        return vector.op("@@", is_comparison=True)(sa.literal(self.tsquery, TSQUERY))
 
 
 def read_search(request: pb.SearchMessagesRequest, *, region: str) -> Search:
@@ -122,25 +124,53 @@ async def _find(
     if narrowed:
         statement = sa.select(row.message_id).where(*narrowed, *older, query.matched_by(row.vector))
         return list((await connection.execute(statement.order_by(newest).limit(limit))).scalars()), None
-    recent = sa.select(row.message_id, row.conversation_id, row.vector).where(*older)
-    walked = recent.order_by(newest).limit(_RECENT).subquery()
-    statement = sa.select(walked.c.message_id).where(query.matched_by(walked.c.vector))
-    if within:
-        statement = statement.where(_among(walked.c.conversation_id, within))
-    found = list((await connection.execute(statement.limit(limit))).scalars())
+    found = await _walk(connection, query, within, before=before, rows=RECENT, limit=limit)
     if len(found) >= limit:
         return found, None
     ids = sa.select(row.message_id).where(*older).order_by(newest).limit(1)
     ends = sa.select(
-        ids.scalar_subquery().label("first"), ids.offset(_RECENT - 1).scalar_subquery().label("last")
+        ids.scalar_subquery().label("first"), ids.offset(RECENT - 1).scalar_subquery().label("last")
     )
     first, last = (await connection.execute(ends)).one()
     if last is None:
         return found, None
+    phrase = any(len(term.words) > 1 for term in search.terms)
+    if phrase and len(found) >= _PHRASES:
+        more = await _walk(
+            connection, query, within, before=last, rows=_PHRASE_ROWS, limit=limit - len(found)
+        )
+        if len(found) + len(more) >= min(_ENOUGH, limit):
+            found += more
+            return found, found[-1]
     conditions = [query.matched_by(row.vector)]
     if within:
         conditions.append(_among(row.conversation_id, within))
-    return found, await _find_older(connection, conditions, found, first=first, before=last, limit=limit)
+    wanted = min(_ENOUGH, limit) if phrase else limit
+    end = await _find_older(
+        connection, conditions, found, first=first, before=last, wanted=wanted, limit=limit
+    )
+    return found, end
+
+
+async def _walk(
+    connection: AsyncConnection,
+    query: CompiledQuery,
+    within: Sequence[sa.ColumnElement[bool]],
+    *,
+    before: str | None,
+    rows: int,
+    limit: int,
+) -> list[str]:
+    """Return up to `limit` ids that are found among the newest `rows` below `before`."""
+    row = message_search.c
+    recent = sa.select(row.message_id, row.conversation_id, row.vector).order_by(row.message_id.desc())
+    if before is not None:
+        recent = recent.where(row.message_id < before)
+    walked = recent.limit(rows).subquery()
+    statement = sa.select(walked.c.message_id).where(query.matched_by(walked.c.vector))
+    if within:
+        statement = statement.where(_among(walked.c.conversation_id, within))
+    return list((await connection.execute(statement.limit(limit))).scalars())
 
 
 async def _find_older(
@@ -150,16 +180,17 @@ async def _find_older(
     *,
     first: str,
     before: str,
+    wanted: int,
     limit: int,
 ) -> str | None:
     """Add what meets the conditions below `before` to what was found from `first` to there, newest first.
 
-    Return where it was looked until if there may be more below.
+    Windows are as long as `wanted` asks for. Return where it was looked until if there may be more below.
     """
     row = message_search.c
     newest, moment, least = time_of_id(first), time_of_id(before), _LEAST
     while before != NO_ID and (least == _LEAST or len(found) < min(_ENOUGH, limit)):
-        share = min(_MOST, _MARGIN * (limit - len(found)) / len(found)) if found else _MOST
+        share = min(_MOST, _MARGIN * (wanted - len(found)) / len(found)) if found else _MOST
         span = max(least, share) * (newest - moment)
         least *= 2
         begin = first_id_at(datetime.fromtimestamp(moment - span, UTC)) if 0 < span < moment else NO_ID
@@ -264,17 +295,3 @@ async def _stems(connection: AsyncConnection, words: Sequence[str]) -> dict[str,
     forms = {language: [stem_input(language, word) for word in words] for language in CONFIGURATIONS}
     rows = await connection.execute(_STEMS, {"words": list(words), **forms})
     return {row.word: [stem for stem in row.stems if stem != row.word] for row in rows}
-
-
-async def having_text(connection: AsyncConnection, terms: Sequence[Term]) -> sa.ColumnElement[bool]:
-    """Return the condition that a conversation has a message that matches."""
-    query = await compile_query(connection, terms)
-    row = message_search.c
-    recent = sa.select(row.vector).order_by(row.message_id.desc()).limit(_RECENT).subquery()
-    counted = sa.select(sa.func.count()).where(query.matched_by(recent.c.vector))
-    matching = query.matched_by(row.vector)
-    if (await connection.scalar(counted) or 0) < _COMMON:
-        # Fenced off by OFFSET, or the planner may look into every conversation in the order of the list.
-        return conversations.c.id.in_(sa.select(row.conversation_id).where(matching).offset(0))
-    # Common words are in many of the conversations that are looked at anyway.
-    return sa.exists().where(row.conversation_id == conversations.c.id, matching)

@@ -1,5 +1,7 @@
 """Posts to URLs that others chose: every connection is checked against the address it really goes to."""
 
+import asyncio
+import contextlib
 import socket
 import time
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from services.kit.public_targets import TargetPolicy
 
 # Bytes of an answer that are read, so that its connection can be used again; nobody looks at them.
 _MOST_BYTES: Final = 16_384
+# Seconds that an answer may take from its status to its end before it is hung up on.
+_REST_SECONDS: Final = 1.0
 _KEEP_ALIVE: Final = 15.0
 
 # The first that fits says why no answer came.
@@ -102,9 +106,7 @@ class GuardedClient:
             return Answer(0, 0.0, f"the URL {wrong}")
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                await response.content.read(_MOST_BYTES)
-                if not response.content.at_eof():
-                    response.close()
+                await _read_rest(response)
                 return Answer(
                     response.status,
                     time.perf_counter() - start,
@@ -119,6 +121,17 @@ class GuardedClient:
         if not self._policy.allows(str(address[0])):
             raise AddressRefusedError("the address is not allowed")
         return socket.socket(family, kind, protocol)
+
+
+async def _read_rest(response: aiohttp.ClientResponse) -> None:
+    """Read an answer to its end, in however many pieces it comes, and hang up on one that is long or slow."""
+    left = _MOST_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_REST_SECONDS):
+            while left > 0 and (piece := await response.content.read(left)):
+                left -= len(piece)
+    if not response.content.at_eof():
+        response.close()
 
 
 def _reason(error: BaseException) -> str:

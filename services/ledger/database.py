@@ -43,6 +43,10 @@ HOT_POOL_SIZE = 6
 # still small, and must not settle for reading all of it.
 _HOT_PLANNING = "-c enable_seqscan=off -c enable_bitmapscan=off -c random_page_cost=1.1"
 
+# Reads are of one row or of thousands, by what is asked for. A plan for any parameters tests the items of an
+# array one by one, and knows of no word how common it is.
+_PLANNING = "-c plan_cache_mode=force_custom_plan"
+
 _RETRY_AFTER = 1.0
 
 # Seconds for which reads stay with the primary after the replica did not answer.
@@ -103,7 +107,7 @@ class Database:
                 pool_pre_ping=True,
                 # Errors must not quote bodies and addresses.
                 hide_parameters=True,
-                connect_args=options,
+                connect_args={**options, "options": f"{options['options']} {_PLANNING}"},
                 execution_options={"keyring": keyring},
             )
 

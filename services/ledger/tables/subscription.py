@@ -53,10 +53,10 @@ event_deliveries = sa.Table(
     time_column("create_time", nullable=False),
     sa.UniqueConstraint("subscription_id", "message_id", "sequence"),
     sa.Index(
-        "event_deliveries_due",
+        "event_deliveries_retry",
         "subscription_id",
         "due_time",
-        postgresql_where=sa.text("due_time IS NOT NULL"),
+        postgresql_where=sa.text("due_time IS NOT NULL AND attempt_count > 0"),
     ),
     # Those that must not be overtaken.
     sa.Index(

@@ -151,7 +151,7 @@ async def test_many_conversations_are_filtered_too(
     seed: Seed, find: Find, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     monkeypatch.setattr("services.conversation.search._FEW_MESSAGES", few)
-    monkeypatch.setattr("services.conversation.search._RECENT", 1)
+    monkeypatch.setattr("services.conversation.search.RECENT", 1)
     first = await seed.message(await seed.conversation(), body="hello")
     await seed.message(await seed.conversation("+15550001111"), body="hello", sender="+15550001111")
     assert await find("hello", participant=CONTACT) == [first]
@@ -168,7 +168,7 @@ async def test_pages_hold_still_while_messages_arrive(
     recent: int,
     enough: int,
 ) -> None:
-    monkeypatch.setattr("services.conversation.search._RECENT", recent)
+    monkeypatch.setattr("services.conversation.search.RECENT", recent)
     monkeypatch.setattr("services.conversation.search._ENOUGH", enough)
     monkeypatch.setattr("services.conversation.search._MOST", 0.5)
     thread = await seed.conversation()
@@ -231,25 +231,59 @@ async def test_highlights(stub: Any, seed: Seed, find: Find) -> None:
     assert (await highlight("5559876543")).startswith("filler filler")
 
 
-async def test_list_conversations_by_text(
-    stub: Any, seed: Seed, find: Find, monkeypatch: pytest.MonkeyPatch
+# A phrase that is in enough of the newest rows has more of them looked through before the index is asked.
+@pytest.mark.parametrize(("phrases", "rows", "enough"), [(1, 4, 2), (1, 3, 20), (1, 100, 20), (9, 100, 2)])
+async def test_pages_of_a_phrase_are_whole(
+    stub: Any,
+    seed: Seed,
+    find: Find,
+    monkeypatch: pytest.MonkeyPatch,
+    phrases: int,
+    rows: int,
+    enough: int,
 ) -> None:
+    for name, value in {"RECENT": 3, "_PHRASES": phrases, "_PHRASE_ROWS": rows, "_ENOUGH": enough}.items():
+        monkeypatch.setattr(f"services.conversation.search.{name}", value)
+    thread = await seed.conversation()
+    bodies = ("red car" if n % 2 else "car red" for n in range(20))
+    made = [await seed.message(thread, body=body) for body in bodies]
+    await find("car")
+    seen, token = [], ""
+    while True:
+        page = await stub.SearchMessages(
+            pb.SearchMessagesRequest(query='"red car"', page_size=4, page_token=token)
+        )
+        seen += [hit.message.id for hit in page.hits]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == made[1::2][::-1]
+
+
+# Common words, others, and rare ones are found in ways of their own.
+@pytest.mark.parametrize(("common", "middling"), [(10, 10), (10, 1), (1, 1)])
+async def test_list_conversations_by_text(
+    stub: Any, seed: Seed, find: Find, monkeypatch: pytest.MonkeyPatch, common: int, middling: int
+) -> None:
+    monkeypatch.setattr("services.conversation.text_filter._COMMON", common)
+    monkeypatch.setattr("services.conversation.text_filter._MIDDLING", middling)
     first, second = await seed.conversation(), await seed.conversation("+15550001111")
     third = await seed.conversation("+15550002222")
     for thread in (first, second, first):
         await seed.message(thread, body="Über reservations")
     await seed.message(third, body="nothing")
     await find("uber")
-    for common in (10, 1):
-        monkeypatch.setattr("services.conversation.search._COMMON", common)
-        page = await stub.ListConversations(
-            pb.ListConversationsRequest(text='"uber reservations"', page_size=1)
-        )
-        assert [found.id for found in page.conversations] == [first]
-        page = await stub.ListConversations(
-            pb.ListConversationsRequest(text='"uber reservations"', page_token=page.next_page_token)
-        )
-        assert [found.id for found in page.conversations] == [second]
+    page = await stub.ListConversations(pb.ListConversationsRequest(text='"uber reservations"', page_size=1))
+    assert [found.id for found in page.conversations] == [first]
+    page = await stub.ListConversations(
+        pb.ListConversationsRequest(text='"uber reservations"', page_token=page.next_page_token)
+    )
+    assert [found.id for found in page.conversations] == [second]
+    assert not page.next_page_token
+    page = await stub.ListConversations(
+        pb.ListConversationsRequest(text="uber", participant="+15550001111", page_size=1)
+    )
+    assert [found.id for found in page.conversations] == [second]
     page = await stub.ListConversations(pb.ListConversationsRequest(text="reserv", page_size=1))
     assert not page.conversations
 

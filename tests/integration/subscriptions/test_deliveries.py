@@ -200,6 +200,51 @@ async def test_first_attempts_keep_the_order_of_a_conversation(
     assert len(seen) == 40
 
 
+async def test_a_lost_claim_holds_up_its_own_conversation_alone(
+    book: Book, desk: OpenDesk, endpoint: Endpoint
+) -> None:
+    one = desk(start=False)
+    await one.keeper.create(endpoint.url, [], "")
+    (first,) = await arrive(book, one, "first")
+    # A process claimed it and died; far more than anybody looks at waits behind it, for longer.
+    await book.rows("UPDATE event_deliveries SET due_time = now() + interval '1 hour'")
+    waiting = """
+INSERT INTO event_deliveries (id, subscription_id, message_id, sequence, event_type, event_time,
+  conversation_id, state, due_time, create_time)
+SELECT gen_random_uuid(), subscription_id, message_id, 1 + n, event_type, event_time, conversation_id,
+  'pending', now() - interval '1 minute', now()
+FROM event_deliveries, generate_series(1, 3000) AS n
+"""
+    await book.rows(waiting)
+    other = await arrive(book, one, "hello", sender="+15559876544")
+    one.start()
+    posted = "SELECT count(*) FROM event_deliveries WHERE state = 'delivered'"
+    await eventually(lambda: book.value(posted))
+    assert [post.event["data"]["message_id"] for post in endpoint.posts] == other
+    # Its lease is over.
+    await book.rows("UPDATE event_deliveries SET due_time = now() WHERE due_time > now() + interval '30 min'")
+    one.worker.wake()
+    await eventually(lambda: book.value(f"{posted} AND message_id = '{first}'"))
+
+
+async def test_what_stands_in_line_is_given_back_when_a_process_stops(
+    book: Book, desk: OpenDesk, endpoint: Endpoint
+) -> None:
+    one = desk(concurrency=1)
+    await one.keeper.create(endpoint.url, [], "")
+    for number in range(30):
+        await arrive(book, one, "hello", sender=f"+1555987{number:04}")
+    endpoint.hold.clear()
+    held = "SELECT count(*) FROM event_deliveries WHERE due_time > now() + interval '1 second'"
+    for number in range(30, 60):
+        await arrive(book, one, "hello", sender=f"+1555987{number:04}")
+    await eventually(lambda: book.value(f"{held} HAVING count(*) > 1"))
+    assert one.task
+    one.task.cancel()
+    await one.worker.close()
+    assert await book.value(held) <= 1
+
+
 async def test_a_retry_holds_up_nothing(book: Book, desk: OpenDesk, endpoint: Endpoint) -> None:
     one = desk(retry_base=600, retry_max=600)
     endpoint.status = 500

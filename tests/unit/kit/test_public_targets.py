@@ -235,6 +235,42 @@ async def test_an_answer_without_end_is_not_read(trap: Trap) -> None:
     await client.close()
 
 
+async def test_an_answer_that_stalls_is_what_its_status_says(
+    trap: Trap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.kit.guarded_http._REST_SECONDS", 0.05)
+    trap.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx"
+    client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=60)
+    assert (await client.post(f"http://127.0.0.1:{trap.port}/", b"{}", {})).status == 200
+    await client.close()
+
+
+async def test_an_answer_in_pieces_leaves_the_connection_for_the_next() -> None:
+    connections = 0
+    pieces = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"{}")
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=60)
+    for _ in range(3):
+        assert (await client.post(url, b"{}", {})).status == 200
+    await client.close()
+    server.close()
+    assert connections == 1
+
+
 async def test_an_endpoint_that_does_not_answer_is_left(trap: Trap) -> None:
     trap.answer = b""
     client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=0.1)
