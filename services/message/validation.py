@@ -172,10 +172,10 @@ def _reply_to(faults: list[Violation], channel: str, text: str) -> str | None:
     if channel not in ("email", ""):
         faults.append(Violation("reply_to", "is for e-mail only"))
         return None
-    address = read_address(faults, "reply_to", text, False, False)
-    if address is not None and address.kind != "email":
+    if "@" not in text:
         faults.append(Violation("reply_to", "must be an e-mail address"))
         return None
+    address = read_address(faults, "reply_to", text, False, False)
     return address.canonical if address is not None else None
 
 

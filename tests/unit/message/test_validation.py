@@ -157,6 +157,7 @@ def attached(**fields: Any) -> SendMessageRequest:
         (email(subject="a\0"), "subject", "NUL"),
         (sms(reply_to="desk@example.com"), "reply_to", "e-mail only"),
         (email(reply_to="desk@"), "reply_to", "not a valid e-mail"),
+        (email(reply_to="desk"), "reply_to", "must be an e-mail"),
         (email(reply_to="a@example.com, b@example.com"), "reply_to", "not a valid e-mail"),
         (email(reply_to="+15551234567"), "reply_to", "must be an e-mail"),
         (sms(attachments=[Attachment(url=PICTURE)] * 11), "attachments", "more than 10"),
