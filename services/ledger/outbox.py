@@ -19,20 +19,23 @@ DEAD_LETTER_SUBJECT: Final = "posthouse.deadletter"
 # First key of the advisory lock every living dispatcher holds; the second is its owner key.
 OWNER_LOCK: Final = 0x706F7374
 
-# A row of a dispatcher whose lock is gone is due at once: the process has died, or lost its database.
+# A row of a dispatcher whose lock is gone is due at once: the process has died, or lost its database. Each
+# branch has an index that ends where it does, so that what is scheduled for later is not walked over.
 _SWEEP = """
 WITH living AS (
   SELECT objid::bigint::int AS owner FROM pg_locks
   WHERE locktype = 'advisory' AND classid = %(owner_lock)s AND objsubid = 2 AND granted
 ), due AS (
-  SELECT id FROM outbox
-  WHERE due_time <= now() OR (owner > 0 AND owner NOT IN (SELECT owner FROM living))
+  SELECT id FROM outbox WHERE due_time <= now()
   ORDER BY due_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), orphaned AS (
+  SELECT id FROM outbox WHERE owner > 0 AND owner NOT IN (SELECT owner FROM living)
+  LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 UPDATE outbox o SET publish_count = o.publish_count + 1,
   owner = CASE WHEN o.owner IS NULL THEN NULL ELSE 0 END,
   due_time = now() + make_interval(secs => %(republish_after)s * least(o.publish_count + 1, 12))
-FROM due WHERE o.id = due.id
+WHERE o.id = ANY(ARRAY(SELECT id FROM due UNION ALL SELECT id FROM orphaned))
 RETURNING o.id::text, o.subject, o.message_ids::text[], o.create_time, o.publish_count
 """
 
@@ -51,7 +54,8 @@ class OutboxRow:
 async def sweep(connection: HotConnection, *, republish_after: float, limit: int = 200) -> list[OutboxRow]:
     """Take rows that are due, push their due time on, and return them for publishing.
 
-    Any number of processes may sweep: a row goes to one of them.
+    At most `limit` whose time has come, and as many that a dead dispatcher has left behind. Any number of
+    processes may sweep: a row goes to one of them.
     """
     cursor = await connection.execute(
         _SWEEP, {"owner_lock": OWNER_LOCK, "limit": limit, "republish_after": republish_after}

@@ -24,6 +24,8 @@ outbox = sa.Table(
     # Key of the advisory lock of the dispatcher that has claimed it; null: nobody; 0: one that died.
     sa.Column("owner", sa.Integer),
     sa.Index("outbox_due", "due_time"),
+    # What is claimed: a few rows, among however many that are scheduled.
+    sa.Index("outbox_owned", "owner", postgresql_where=sa.text("owner > 0")),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
 

@@ -109,3 +109,29 @@ async def test_deleting_takes_only_what_is_named(book: Book, database: Database)
         await outbox.delete(connection, [])
     left = await book.rows("SELECT id::text FROM outbox")
     assert {row[0] for row in left} == {second.event_outbox_id, second.envelopes[0].outbox_id}
+
+
+async def test_what_is_scheduled_is_not_walked_over(book: Book, database: Database) -> None:
+    scheduled = 5000
+    async with database.hot() as connection:
+        for _ in range(10):
+            # The plan is settled while the table is empty, and kept.
+            assert await outbox.sweep(connection, republish_after=LATER) == []
+        await connection.execute(
+            "INSERT INTO outbox (id, subject, message_ids, create_time, due_time)"
+            " SELECT gen_random_uuid(), 'posthouse.dispatch.sms', ARRAY[gen_random_uuid()], now(),"
+            " now() + interval '1 hour' FROM generate_series(1, %s)",
+            (scheduled,),
+        )
+    (orphan,) = await book.claimed(make_draft(), owner=104)
+    due = await book.accept(make_draft())
+    await book.rows("UPDATE outbox SET due_time = now() WHERE id = %s", due.event_outbox_id)
+    async with database.hot() as connection, connection.transaction():
+        swept = await outbox.sweep(connection, republish_after=LATER)
+        cursor = await connection.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox'"
+        )
+        row = await cursor.fetchone()
+    assert {one.id for one in swept} == {orphan.outbox_id, due.event_outbox_id}
+    assert row is not None
+    assert row[0] < scheduled / 100
