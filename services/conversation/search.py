@@ -30,9 +30,10 @@ _MOST: Final = 32.0
 _LEAST: Final = 0.5
 _MARGIN: Final = 2.5
 # A phrase of common words is costly for the index, which does not know where words stand. When so many of the
-# newest rows have it, so many more are looked through one by one for a page; else windows aim at less.
-_PHRASES: Final = 5
+# newest rows have it, so many more are looked through one by one. Its pages end with fewer hits.
+_PHRASES: Final = 3
 _PHRASE_ROWS: Final = 40_000
+_PHRASE_ENOUGH: Final = 10
 # With so many found, a page ends with a window rather than wait for another one.
 _ENOUGH: Final = 20
 
@@ -139,15 +140,15 @@ async def _find(
         more = await _walk(
             connection, query, within, before=last, rows=_PHRASE_ROWS, limit=limit - len(found)
         )
-        if len(found) + len(more) >= min(_ENOUGH, limit):
+        if len(found) + len(more) >= min(_PHRASE_ENOUGH, limit):
             found += more
             return found, found[-1]
     conditions = [query.matched_by(row.vector)]
     if within:
         conditions.append(_among(row.conversation_id, within))
-    wanted = min(_ENOUGH, limit) if phrase else limit
+    wanted, enough = (min(_PHRASE_ENOUGH, limit),) * 2 if phrase else (limit, min(_ENOUGH, limit))
     end = await _find_older(
-        connection, conditions, found, first=first, before=last, wanted=wanted, limit=limit
+        connection, conditions, found, first=first, before=last, wanted=wanted, enough=enough, limit=limit
     )
     return found, end
 
@@ -181,16 +182,18 @@ async def _find_older(
     first: str,
     before: str,
     wanted: int,
+    enough: int,
     limit: int,
 ) -> str | None:
     """Add what meets the conditions below `before` to what was found from `first` to there, newest first.
 
-    Windows are as long as `wanted` asks for. Return where it was looked until if there may be more below.
+    Windows are as long as `wanted` asks for, and end with `enough`. Return where it was looked until if
+    there may be more below.
     """
     row = message_search.c
     newest, moment, least = time_of_id(first), time_of_id(before), _LEAST
-    while before != NO_ID and (least == _LEAST or len(found) < min(_ENOUGH, limit)):
-        share = min(_MOST, _MARGIN * (wanted - len(found)) / len(found)) if found else _MOST
+    while before != NO_ID and (least == _LEAST or len(found) < enough):
+        share = min(_MOST, _MARGIN * max(0, wanted - len(found)) / len(found)) if found else _MOST
         span = max(least, share) * (newest - moment)
         least *= 2
         begin = first_id_at(datetime.fromtimestamp(moment - span, UTC)) if 0 < span < moment else NO_ID

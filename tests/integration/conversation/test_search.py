@@ -242,7 +242,8 @@ async def test_pages_of_a_phrase_are_whole(
     rows: int,
     enough: int,
 ) -> None:
-    for name, value in {"RECENT": 3, "_PHRASES": phrases, "_PHRASE_ROWS": rows, "_ENOUGH": enough}.items():
+    settings = {"RECENT": 3, "_PHRASES": phrases, "_PHRASE_ROWS": rows, "_PHRASE_ENOUGH": enough}
+    for name, value in settings.items():
         monkeypatch.setattr(f"services.conversation.search.{name}", value)
     thread = await seed.conversation()
     bodies = ("red car" if n % 2 else "car red" for n in range(20))
