@@ -1,7 +1,6 @@
 """The `posthouse` command."""
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from cli import dead_letters, encryption, keys, privacy, search, webhooks
 from cli.direct import DataDirOption, settings_of
 from cli.supervisor import FIRST_PAUSE, LONGEST_PAUSE
-from services.kit.config import WrongSettingError, load_settings
+from services.kit.config import WrongSettingError, load_settings, refuse
 from services.kit.exposure import check_exposure
 from services.kit.process import run_process
 
@@ -71,7 +70,7 @@ def up(
     try:
         check_exposure(settings)
     except WrongSettingError as error:
-        sys.exit(f"posthouse: wrong setting {error}")
+        refuse(error)
     stack = Stack(
         settings, nats_port=nats_port, restart_pause=restart_pause, monitor_simulator=monitor_simulator
     )

@@ -19,7 +19,7 @@ from cli.embedded.spawn import Process, Server, StartError, last_line, spawn
 from cli.health import gateway_is_ready
 from cli.signals import StopRequestedError, StopSignals
 from cli.supervisor import LONGEST_PAUSE, Backoff, Child, Supervisor
-from services.kit.config import Settings
+from services.kit.config import EXIT_WRONG_SETTING, Settings, WrongSettingError
 from services.kit.metrics_server import metrics_address
 
 DATABASE = "posthouse"
@@ -93,6 +93,9 @@ class Stack:
         except (StartError, DataDirError, OSError) as error:
             self._console.failure(str(error))
             code = 1
+        except WrongSettingError as error:
+            self._console.failure(f"wrong setting {error}")
+            code = EXIT_WRONG_SETTING
         finally:
             self._stop(stop)
         return code

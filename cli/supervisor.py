@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cli.embedded.spawn import Process, StartError, kill, last_line
 from cli.logfiles import rotate, trim
+from services.kit.config import EXIT_WRONG_SETTING, WrongSettingError
 
 _POLL = 0.05
 _TRIM_EVERY = 10.0
@@ -81,7 +82,10 @@ class Supervisor:
         self._on_change()
 
     def watch(self) -> None:
-        """Notice who has died, start again who is due, and keep the logs short."""
+        """Notice who has died, start again who is due, and keep the logs short.
+
+        Raises WrongSettingError when a child ends its first life over a setting: it would end every next one.
+        """
         now = self._clock()
         changed = False
         for child in self.children.values():
@@ -134,6 +138,8 @@ class Supervisor:
             return False
         delay = child.backoff.after(now - child.start_time)
         child.process = None
+        if code == EXIT_WRONG_SETTING and not child.deaths:
+            raise WrongSettingError(last_line(child.log).removeprefix("posthouse: wrong setting "))
         child.deaths += 1
         child.due_time = now + delay
         # Who was killed had no last words.

@@ -87,6 +87,8 @@ class Bus:
         self._connector: asyncio.Task[None] | None = None
         self._restorer: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        # Why the last tries to connect failed; each reason is logged once.
+        self._complaints: set[str] = set()
         self._on_ready: list[Callable[[], None]] = []
         self._on_lost: set[Callable[[], None]] = set()
         self.jetstream: JetStreamContext
@@ -234,7 +236,11 @@ class Bus:
         await self._ensure_streams()
 
     async def _failed(self, error: Exception) -> None:
-        _log.debug("bus_error", error=repr(error))
+        if not self._client.is_connected and repr(error) not in self._complaints:
+            self._complaints.add(repr(error))
+            _log.warning("bus_not_reached", error=repr(error))
+        else:
+            _log.debug("bus_error", error=repr(error))
 
     async def _ensure_streams(self) -> None:
         """Create or update the streams until the server agrees; a restarted one needs a moment."""
@@ -247,6 +253,7 @@ class Bus:
                 await asyncio.sleep(0.25)
             else:
                 self._ready.set()
+                self._complaints.clear()
                 for callback in self._on_ready:
                     callback()
                 return

@@ -2,6 +2,7 @@
 
 import sys
 from functools import cached_property
+from typing import Final, NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -19,9 +20,12 @@ from services.kit.settings.servers import ServerSettings
 from services.kit.settings.subscribing import SubscriptionSettings
 from services.kit.settings.watching import WatchSettings
 
+# EX_CONFIG of sysexits.h: to start again does not help, so a supervisor must not.
+EXIT_WRONG_SETTING: Final = 78
+
 
 class WrongSettingError(ValueError):
-    """A setting that only its user can judge is wrong. The text begins with its name."""
+    """A setting that only its user can judge is wrong. Each line of the text begins with a name."""
 
 
 # The bases stand in this order because the fields of the last come first.
@@ -114,17 +118,31 @@ def _check_together(settings: Settings) -> None:
 def load_settings(**overrides: object) -> Settings:
     """Return the settings, or stop the process with one clear line per wrong value."""
     try:
+        return read_settings(**overrides)
+    except WrongSettingError as error:
+        refuse(error)
+
+
+def refuse(error: WrongSettingError) -> NoReturn:
+    """Stop the process with one line for each setting that is wrong."""
+    for line in str(error).splitlines():
+        print(f"posthouse: wrong setting {line}", file=sys.stderr)  # noqa: T201 - before there are logs
+    sys.exit(EXIT_WRONG_SETTING)
+
+
+def read_settings(**overrides: object) -> Settings:
+    """Return the settings, or raise WrongSettingError with a line per wrong value."""
+    try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
         _check_together(settings)
     except ValidationError as error:
         lines = [
-            f"posthouse: wrong setting {_setting_name(str(item['loc'][0]))}: "
-            + item["msg"].removeprefix("Value error, ")
+            f"{_setting_name(str(item['loc'][0]))}: " + item["msg"].removeprefix("Value error, ")
             for item in error.errors(include_input=False, include_url=False)
         ]
-        sys.exit("\n".join(lines))
-    except (WrongSettingError, SettingFileError) as error:
-        sys.exit(f"posthouse: wrong setting {error}")
+        raise WrongSettingError("\n".join(lines)) from None
+    except SettingFileError as error:
+        raise WrongSettingError(str(error)) from None
     return settings
 
 

@@ -51,6 +51,8 @@ class JwkSet:
         parts = urlsplit(place)
         if self._is_url and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
             raise WrongSettingError("POSTHOUSE_JWT_KEYS: must be a file or an https address")
+        if not self._is_url:
+            _check_file(Path(place))
         self._clock = clock
         self._keys: list[PublicKey] | None = None
         self._read = -_MISS_PAUSE
@@ -93,7 +95,7 @@ class JwkSet:
             fetched = self._fetch() if self._is_url else asyncio.to_thread(Path(self._place).read_bytes)
             keys = parse_jwks(await fetched)
         except (httpx2.HTTPError, OSError, ValueError) as error:
-            _log.warning("jwks_not_read", error=type(error).__name__)
+            _log.warning("jwks_not_read", error=_reason(error))
         else:
             if _identities(keys) != _identities(self._keys or []) or self._keys is None:
                 self.version += 1
@@ -115,6 +117,21 @@ class JwkSet:
                 if len(body) > _LARGEST:
                     raise ValueError("the JWKS is too large")
             return body
+
+
+def _check_file(path: Path) -> None:
+    """Raise WrongSettingError for a file without keys: an address may come to answer, a file is there."""
+    try:
+        parse_jwks(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise WrongSettingError(f"POSTHOUSE_JWT_KEYS: cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the address, which may have a credential in it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if isinstance(error, ValueError) else type(error).__name__
 
 
 def parse_jwks(text: bytes) -> list[PublicKey]:

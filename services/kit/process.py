@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from services.kit.config import Settings, WrongSettingError, load_settings
+from services.kit.config import Settings, WrongSettingError, read_settings, refuse
 from services.kit.logs import configure_logging, get_logger, set_level
 from services.kit.metrics_server import serve_metrics
 from services.kit.tracing import traced_process
@@ -63,14 +63,14 @@ def _let_levels_change(loop: asyncio.AbstractEventLoop) -> None:
     def change(read_level: Callable[[], str]) -> None:
         try:
             level = read_level()
-        except SystemExit as error:  # what is wrong with the settings now does not stop what runs
+        except WrongSettingError as error:  # what is wrong with the settings now does not stop what runs
             log.error("log_level_kept", reason=str(error))  # noqa: TRY400 - the text says it all
             return
         set_level(level)
         log.warning("log_level_changed", to=level)
 
     loop.add_signal_handler(signal.SIGUSR1, change, lambda: "debug")
-    loop.add_signal_handler(signal.SIGUSR2, change, lambda: load_settings().log_level)
+    loop.add_signal_handler(signal.SIGUSR2, change, lambda: read_settings().log_level)
 
 
 async def _supervise(name: str, main: Main, settings: Settings) -> None:
@@ -84,7 +84,7 @@ async def _supervise(name: str, main: Main, settings: Settings) -> None:
         with serve_metrics(name, settings):
             await main(settings, stop)
     except WrongSettingError as error:
-        sys.exit(f"posthouse: wrong setting {error}")
+        refuse(error)
     except OSError as error:
         log.error("process_failed", error=str(error))  # noqa: TRY400 - the text says it all: an address in use, …
         sys.exit(f"posthouse {name}: {error}")

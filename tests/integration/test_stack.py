@@ -27,6 +27,9 @@ import http.server, json, os, pathlib, signal, sys, time
 name, folder = sys.argv[1], pathlib.Path(os.environ["POSTHOUSE_DATA_DIR"])
 (folder / (name + ".new")).write_text(json.dumps(dict(os.environ)))
 (folder / (name + ".new")).rename(folder / (name + ".env"))
+if (folder / "picky").exists() and name == "dispatch":
+    print("posthouse: wrong setting POSTHOUSE_ROUTES: no")
+    sys.exit(78)
 if (folder / "stubborn").exists():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if name == "gateway":
@@ -178,6 +181,14 @@ def test_up_after_kill_9_of_the_supervisor_takes_over(folder: Path) -> None:
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT value FROM kept").fetchone() == (1,)
         assert next_up.stop() == 0
+
+
+def test_a_wrong_setting_of_a_process_ends_the_start_with_one_line(folder: Path) -> None:
+    (folder / "picky").touch()
+    up = Up(folder, grace=1)
+    assert up.process.wait(60) == 78
+    assert up.output.read_text().count("posthouse: wrong setting POSTHOUSE_ROUTES: no\n") == 1
+    assert "again in" not in up.output.read_text()
 
 
 def test_a_second_signal_hastens_the_stop(folder: Path) -> None:

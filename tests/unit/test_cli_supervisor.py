@@ -11,10 +11,12 @@ import pytest
 from cli.embedded.spawn import Process, StartError, spawn
 from cli.logfiles import rotate, trim
 from cli.supervisor import Backoff, Child, Supervisor, describe_exit
+from services.kit.config import WrongSettingError
 from tests.clock import Clock
 
 _STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 _SLEEPER = "import time; time.sleep(60)"
+_PICKY = "import sys; print('posthouse: wrong setting POSTHOUSE_HOST: no'); sys.exit(78)"
 
 
 class Bench:
@@ -84,6 +86,30 @@ def test_its_last_words_are_reported(bench: Bench) -> None:
     bench.process("gateway").wait()
     bench.supervisor.watch()
     assert bench.said == ["gateway stopped with exit code 1; again in 0.2 s: port 8000 is taken"]
+
+
+def test_whose_first_life_ends_over_a_setting_is_not_started_again(bench: Bench) -> None:
+    bench.supervisor.add(bench.child("message", _PICKY))
+    bench.process("message").wait()
+    with pytest.raises(WrongSettingError, match=r"^POSTHOUSE_HOST: no$"):
+        bench.supervisor.watch()
+    assert bench.said == []
+
+
+def test_what_has_run_is_tried_again_until_its_settings_are_mended(bench: Bench) -> None:
+    child = bench.child("message", _SLEEPER)
+    bench.supervisor.add(child)
+    bench.process("message").kill()
+    bench.process("message").wait()
+    bench.supervisor.watch()
+    child.launch = bench.child("message", _PICKY).launch
+    bench.clock.now += 0.3
+    bench.supervisor.watch()
+    bench.process("message").wait()
+    bench.supervisor.watch()
+    assert bench.said[-1].endswith(
+        "exit code 78; again in 0.4 s: posthouse: wrong setting POSTHOUSE_HOST: no"
+    )
 
 
 def test_a_start_that_fails_is_tried_again(bench: Bench) -> None:

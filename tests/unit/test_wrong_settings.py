@@ -29,6 +29,6 @@ def test_a_wrong_setting_ends_the_start_with_one_line(
         text=True,
         timeout=60,
     )
-    assert process.returncode == 1
+    assert process.returncode == 78
     (line,) = process.stderr.splitlines()
     assert line.startswith(f"posthouse: wrong setting {said}")

@@ -1,7 +1,8 @@
 """What the fields of settings are made of."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 
@@ -24,6 +25,31 @@ def checked(parse: Callable[[str], object]) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def check_database_url(url: str) -> None:
+    """Raise ValueError for what is no address of a PostgreSQL. It is not quoted: it may have a password."""
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("is not of the form postgresql://user:password@host:port/database")
+
+
+_NATS_SCHEMES: Final = frozenset({"nats", "tls"}), frozenset({"ws", "wss"})
+
+
+def check_nats_url(urls: str) -> None:
+    """Raise ValueError for what is no list of addresses of NATS servers, which are not quoted either."""
+    schemes = set()
+    for number, url in enumerate(urls.split(","), 1):
+        try:
+            parts = urlsplit(url if "://" in url else f"nats://{url}")
+            usable = bool(parts.hostname) and parts.port != 0  # reading the port checks it
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(f"server {number} is not of the form nats://host:port")
+        schemes.add(parts.scheme)
+    if not any(schemes <= allowed for allowed in _NATS_SCHEMES):
+        raise ValueError("servers must all be nats:// or tls://, or all ws:// or wss://")
 
 
 def checked_bulk_limits(secret: SecretStr) -> SecretStr:

@@ -6,23 +6,23 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from services.kit.settings.fields import Port, some_of, world
+from services.kit.settings.fields import Port, check_database_url, check_nats_url, checked, some_of, world
 
 
 class ServerSettings(BaseSettings):
     """What every process needs: where the others are, how it listens, logs and ends."""
 
-    database_url: str = Field(
+    database_url: Annotated[str, checked(check_database_url)] = Field(
         default="postgresql://posthouse:posthouse@127.0.0.1:5432/posthouse",
         validation_alias=world("DATABASE_URL"),
         description="PostgreSQL that holds the ledger.",
     )
-    database_replica_url: str | None = Field(
+    database_replica_url: Annotated[str, checked(check_database_url)] | None = Field(
         default=None,
         validation_alias=world("DATABASE_REPLICA_URL"),
         description="Replica of it that ConversationService reads from; default DATABASE_URL.",
     )
-    nats_url: str = Field(
+    nats_url: Annotated[str, checked(check_nats_url)] = Field(
         default="nats://127.0.0.1:4222",
         validation_alias=world("NATS_URL"),
         description="NATS server, or several separated by commas, with JetStream on.",

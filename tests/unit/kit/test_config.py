@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.kit.config import Settings, load_settings
+from services.kit.config import Settings, WrongSettingError, load_settings, read_settings
 from services.kit.keyring import new_key
 
 
@@ -69,8 +69,8 @@ def test_a_setting_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTHOUSE_ENCRYPTION_KEYS_FILE", str(tmp_path / "nowhere"))
-    with pytest.raises(SystemExit, match="POSTHOUSE_ENCRYPTION_KEYS_FILE: cannot be read: No such file"):
-        load_settings()
+    with pytest.raises(WrongSettingError, match=r"^POSTHOUSE_ENCRYPTION_KEYS_FILE: cannot be read: No such"):
+        read_settings()
 
 
 @pytest.mark.parametrize(
@@ -89,26 +89,42 @@ def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, monkeypatch:
         ("POSTHOUSE_READY_FOLLOWS", "postgresql redis"),
         ("POSTHOUSE_READY_FOLLOWS", "nats outbox"),
         ("POSTHOUSE_HTTP_MAX_HEADER_BYTES", "1000000"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://127.0.0.1/posthouse"),
+        ("DATABASE_REPLICA_URL", "postgresql+asyncpg://127.0.0.1/posthouse"),
+        ("NATS_URL", "nats://127.0.0.1:port"),
+        ("NATS_URL", "http://127.0.0.1:4222"),
+        ("NATS_URL", "nats://a:4222,,nats://b:4222"),
+        ("NATS_URL", "nats://a:4222,ws://b:80"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_one_line_that_names_it(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit) as stopped:
-        load_settings()
-    line = str(stopped.value.code)
-    assert line.startswith("posthouse: wrong setting ")
-    assert name in line
-    assert "\n" not in line
+    with pytest.raises(WrongSettingError, match=rf"^{name}: [^\n]+$"):
+        read_settings()
 
 
-def test_each_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "value",
+    ["nats://a", "nats", "a:4222", "tls://user:pass@a:4222,nats://[::1]:4222", "nats://token@127.0.0.1:1"],
+)
+def test_addresses_of_nats(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NATS_URL", value)
+    assert read_settings().nats_url == value
+
+
+def test_each_wrong_value_has_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("POSTHOUSE_HTTP_PORT", "0")
     monkeypatch.setenv("POSTHOUSE_LOG_FORMAT", "xml")
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit, match="78"):
         load_settings()
-    assert len(str(stopped.value.code).splitlines()) == 2
+    http_port, log_format = capsys.readouterr().err.splitlines()
+    assert http_port.startswith("posthouse: wrong setting POSTHOUSE_HTTP_PORT: ")
+    assert log_format.startswith("posthouse: wrong setting POSTHOUSE_LOG_FORMAT: ")
 
 
 def test_routes_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from services.kit.jwk_sets import JwkSet, parse_jwks
 from services.kit.jwt_tokens import TokenPolicy, TokenVerifier
 from tests.clock import Clock
 from tests.credentials import AUDIENCE, ISSUER, ed_key, jwks, token
+from tests.servers import free_ports
 
 
 def keys_without(kid: str) -> str:
@@ -67,14 +68,25 @@ async def test_new_keys_are_found_and_tokens_of_old_ones_refused(tmp_path: Path)
     assert await verifier.find(old) is None
 
 
-async def test_keys_that_cannot_be_read_any_more_stay(tmp_path: Path) -> None:
-    place, clock = tmp_path / "jwks.json", Clock()
-    keys = JwkSet(str(place), clock=clock)
-    verifier = TokenVerifier(TokenPolicy(ISSUER, AUDIENCE), keys)
+def test_a_file_without_keys_stops_the_start(tmp_path: Path) -> None:
+    place = tmp_path / "jwks.json"
+    with pytest.raises(WrongSettingError, match=r"^POSTHOUSE_JWT_KEYS: cannot be read: No such file"):
+        JwkSet(str(place))
+    place.write_text("[]")
+    with pytest.raises(WrongSettingError, match=r"^POSTHOUSE_JWT_KEYS: cannot be read: not a JWKS$"):
+        JwkSet(str(place))
+
+
+async def test_an_address_may_come_to_answer_later() -> None:
+    verifier = TokenVerifier(TokenPolicy(ISSUER, AUDIENCE), JwkSet(f"http://127.0.0.1:{free_ports(1)}/keys"))
     with pytest.raises(UnavailableError):
         await verifier.find(token())
+
+
+async def test_keys_that_cannot_be_read_any_more_stay(tmp_path: Path) -> None:
+    place, clock = tmp_path / "jwks.json", Clock()
     place.write_text(jwks())
-    clock.now += 6
+    verifier = TokenVerifier(TokenPolicy(ISSUER, AUDIENCE), JwkSet(str(place), clock=clock))
     assert await verifier.find(token())
     place.write_text("{")
     clock.now += 6
