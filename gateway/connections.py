@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway import problems
+from gateway import problems, whole_answers
 from services.kit import metrics
 from services.kit.request_ids import REQUEST_ID, request_id
 
@@ -51,6 +51,10 @@ class BoundedConnection(HttpToolsProtocol):
         self._turn = 0
         self._timed = -1
         self._timer: asyncio.TimerHandle | None = None
+        # On the loop's clock, None while there is something to do. One timer looks at it when it may be time
+        # to close: the server's own would be set and cancelled with every request.
+        self._idle_since: float | None = self.loop.time()
+        self._idle_timer: asyncio.TimerHandle | None = None
         # Bytes of this head that came in earlier pieces, of the piece that is being read, and whether the
         # head that is being read has that piece to itself.
         self._head = 0
@@ -60,14 +64,27 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as its own is
         """Take a connection, which is closed when it says nothing for as long as an idle one may."""
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._look_after(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._disarm()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def on_response_complete(self) -> None:
+        """Go on with what was sent ahead, or be idle from now on."""
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._idle_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Read a piece, and see to it that what is unfinished after it has an end."""
@@ -104,6 +121,7 @@ class BoundedConnection(HttpToolsProtocol):
         refusal = self._refusal()
         if refusal is None:
             super().on_headers_complete()
+            whole_answers.offer(self.cycle)
             return
         app, self.app = self.app, _refusing(*refusal)
         try:
@@ -146,6 +164,18 @@ class BoundedConnection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_after(self, seconds: float) -> None:
+        self._idle_timer = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Close the connection if it was idle for long enough, or look again when it may have been."""
+        since = self._idle_since
+        left = self.timeout_keep_alive - (0.0 if since is None else self.loop.time() - since)
+        if left > 0:
+            self._look_after(left)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _late(self) -> None:
         self._timer = None

@@ -12,6 +12,7 @@ from gateway.callers import Callers
 from gateway.rate_limits import Endpoints, RateLimits
 from gateway.routing import WEBHOOKS
 from gateway.webhooks import template_of
+from gateway.whole_answers import WHOLE
 from services.kit import metrics
 from services.kit.errors import PosthouseError
 from services.kit.logs import bind_request, get_logger, logs_debug
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
 
 _log = get_logger(__name__)
+
+# Messages that begin an answer.
+_STARTS = frozenset({"http.response.start", WHOLE})
 
 
 class BodyTooLargeError(HTTPException):
@@ -148,7 +152,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         """Pass on the answer, with the request's id and where its limit stands."""
-        if message["type"] == "http.response.start":
+        if message["type"] in _STARTS:
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self.headers]
         await self._send(message)

@@ -12,6 +12,7 @@ from gateway.bodies import read_body
 from gateway.identity import caller
 from gateway.joining import Sends
 from gateway.schemas import SendRequest
+from gateway.whole_answers import answer
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import PosthouseError
 
@@ -19,6 +20,7 @@ PATH = "/api/v1/messages/send"
 
 _JSON = (b"content-type", b"application/json")
 _REPLAYED = (b"idempotent-replayed", b"true")
+_ACCEPTED = 202
 
 
 class SendRoute:
@@ -50,18 +52,14 @@ class SendRoute:
         except HTTPException as error:
             problem = problems.from_http(error)
         else:
-            await _accept(message, send)
+            await _accept(message, scope, send)
             return
         await problems.response(problem, scope)(scope, receive, send)
 
 
-async def _accept(message: pb.AcceptedMessage, send: Send) -> None:
-    body = orjson.dumps(render.accepted(message))
-    headers = [_JSON, (b"content-length", b"%d" % len(body))]
-    if message.replayed:
-        headers.append(_REPLAYED)
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _accept(message: pb.AcceptedMessage, scope: Scope, send: Send) -> None:
+    headers = [_JSON, _REPLAYED] if message.replayed else [_JSON]
+    await answer(scope, send, _ACCEPTED, headers, orjson.dumps(render.accepted(message)))
 
 
 # The route is not FastAPI's, so its documentation is written by hand.

@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import events, send
+from gateway.whole_answers import WHOLE
 from services.kit.tracing import tracing
 
 _DIRECT = frozenset({send.PATH, events.PATH})
@@ -33,7 +34,7 @@ class _TracedApp:
         with found.request(headers, scope["method"]) as span:
 
             async def note(message: Message) -> None:
-                if message["type"] == "http.response.start":
+                if message["type"] in ("http.response.start", WHOLE):
                     span.set_attribute("http.response.status_code", message["status"])
                 await respond(message)
 

@@ -12,6 +12,7 @@ from gateway.identity import signed_caller
 from gateway.joining import Webhooks
 from gateway.routing import API
 from gateway.rpc import Backends, call_with
+from gateway.whole_answers import answer
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import PosthouseError
 
@@ -55,7 +56,7 @@ class WebhookRoute:
             await problems.response(problems.from_error(error), scope)(scope, receive, send)
             return
         if response is not None:
-            await _answer(response, send)
+            await _answer(response, scope, send)
 
     async def _join(self, scope: Scope, receive: Receive, provider: str) -> pb.IngestWebhookResponse | None:
         body = await read_body(receive)
@@ -129,12 +130,10 @@ def _request(scope: Scope, provider: str, body: bytes) -> pb.IngestWebhookReques
     )
 
 
-async def _answer(response: pb.IngestWebhookResponse, send: Send) -> None:
-    headers = [(b"content-length", b"%d" % len(response.body))]
-    if response.content_type:
-        headers.append((b"content-type", response.content_type.encode("latin-1")))
-    await send({"type": "http.response.start", "status": response.http_status or _OK, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+async def _answer(response: pb.IngestWebhookResponse, scope: Scope, send: Send) -> None:
+    kind = response.content_type
+    headers = [(b"content-type", kind.encode("latin-1"))] if kind else []
+    await answer(scope, send, response.http_status or _OK, headers, response.body)
 
 
 def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:

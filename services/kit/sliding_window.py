@@ -65,6 +65,12 @@ class _Counts:
             return Window(self.current, 0, 2 * period - elapsed)
         return Window(0, 0, period)
 
+    def used(self, now: float, period: int) -> int:
+        """Return how much of a limit is used up, in a window that has not ended yet."""
+        if not self.previous:
+            return self.current
+        return self.window(now, period).used(period)
+
 
 class MemoryWindows:
     """Counts of one process. Exact: nothing happens between looking and taking.
@@ -95,7 +101,7 @@ class MemoryWindows:
         for quota in quotas:
             counts = self._counts(quota, now)
             found.append(counts)
-            had = min(had, max(0, quota.limit - counts.window(now, period).used(period)))
+            had = min(had, max(0, quota.limit - counts.used(now, period)))
         for counts in found:
             counts.current += had
         return had, [counts.window(now, period) for counts in found]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Peer:
             }
             body = await self._reader.readexactly(int(headers["content-length"]))
         return Answer(int(head[0].split()[1]), headers, json.loads(body))
+
+    async def line(self) -> bytes:
+        async with asyncio.timeout(60):
+            return await self._reader.readline()
 
     async def is_closed(self) -> bool:
         """Wait until the other side has closed the connection."""
@@ -160,6 +165,35 @@ async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.Monk
         async with house.connected() as empty:
             await empty.write(b"\r\n")
             assert await empty.is_closed()
+
+
+async def test_a_connection_is_idle_from_its_last_answer_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_alive = 2.0
+    monkeypatch.setattr(process, "_KEEP_ALIVE", keep_alive)
+    async with serving() as house, house.connected() as peer:
+        for request in (head() + BODY, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+            await asyncio.sleep(keep_alive / 4)
+            await peer.write(request)
+            assert (await peer.read()).status in (200, 202)
+        answered = time.monotonic()
+        assert await peer.is_closed()
+        assert time.monotonic() - answered > keep_alive - 0.1
+
+
+async def test_a_connection_is_not_idle_while_it_waits_for_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_KEEP_ALIVE", 0.1)
+    async with serving() as house, house.connected() as peer:
+
+        async def take_long(request: Any) -> Any:
+            await asyncio.sleep(0.5)
+            return await accept_all(request)
+
+        house.fakes.answers["SendMessages"] = take_long
+        await peer.write(head() + BODY)
+        assert (await peer.read()).status == 202
+        assert await peer.is_closed()
 
 
 async def test_a_request_in_many_pieces_that_is_in_time_is_answered() -> None:
