@@ -69,7 +69,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     ownership = Ownership(database)
     gate = _build_gate(settings, lambda: ownership.dispatchers)
     policy = RetryPolicy(
-        settings.dispatch_max_attempts, settings.dispatch_retry_base, settings.dispatch_retry_max
+        settings.dispatch_max_attempts,
+        settings.dispatch_retry_base,
+        settings.dispatch_retry_max,
+        settings.dispatch_max_age,
     )
     lanes = Lanes(bus, batch_size=settings.dispatch_batch_size)
     settler = Settler(database, relay, republish_after=settings.outbox_republish_after)
@@ -87,6 +90,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             router,
             providers,
             max_attempts=settings.dispatch_max_attempts,
+            max_age=settings.dispatch_max_age,
             policy=parse_unknown_policy(settings.unknown_policy),
             republish_after=settings.outbox_republish_after,
         ),

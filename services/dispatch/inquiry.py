@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from services.dispatch.history import history_of
 from services.dispatch.publish import held_announcement, orphan_announcement
-from services.dispatch.retry import Route
+from services.dispatch.retry import TOO_OLD, Route
 from services.dispatch.routing import Router
 from services.dispatch.sending import outbound
 from services.dispatch.settling import Settler
@@ -41,6 +42,7 @@ class Inquirer:
         providers: Mapping[str, Provider],
         *,
         max_attempts: int,
+        max_age: float,
         policy: UnknownPolicy,
         republish_after: float,
     ) -> None:
@@ -50,6 +52,7 @@ class Inquirer:
         self._router = router
         self._providers = providers
         self._max_attempts = max_attempts
+        self._max_age = max_age
         self._policy = policy
         self._republish_after = republish_after
 
@@ -132,7 +135,12 @@ class Inquirer:
         for message in messages:
             history = history_of(tries.get(message.id, ()), before=message.attempt)
             free = message.attempt - 1 - history.counted
-            settlement = verdict(message, answers[message.id], max_attempts=self._max_attempts + free)
+            settlement = verdict(
+                message,
+                answers[message.id],
+                max_attempts=self._max_attempts + free,
+                too_old=history.age(datetime.now(UTC)) > self._max_age,
+            )
             if settlement is None:
                 continue
             holding = [
@@ -162,11 +170,15 @@ def _may_have(provider: str, message: ClaimedMessage, tries: Sequence[Try]) -> b
 
 
 def verdict(
-    message: ClaimedMessage, answers: Sequence[tuple[Route, LookupResult]], *, max_attempts: int
+    message: ClaimedMessage,
+    answers: Sequence[tuple[Route, LookupResult]],
+    *,
+    max_attempts: int,
+    too_old: bool = False,
 ) -> Settlement | None:
     """Return what the answers of all candidate providers settle; None when they leave it open.
 
-    Found by one: it was sent. Absent from all: it was not, and is sent again if it has attempts left.
+    Found by one: it was sent. Absent from all: it was not, and is sent again if it has attempts left and is not too old.
     """
     for route, answer in answers:
         if isinstance(answer, Found):
@@ -188,6 +200,8 @@ def verdict(
     )
     if message.attempt >= max_attempts:
         return replace(absent, state="failed", event="failed", dead_reason="attempts_exhausted")
+    if too_old:
+        return replace(absent, state="failed", event="failed", dead_reason=TOO_OLD)
     return replace(absent, state="pending", event="retrying", delay=0.0)
 
 

@@ -1,32 +1,39 @@
 """What follows from an outcome: pure rules, no clock and no database."""
 
+import math
 import random
 from dataclasses import dataclass
+from typing import Final
 
 from services.dispatch.history import History, is_throttling
 from services.ledger.claims import ClaimedMessage
 from services.ledger.outcomes import Settlement
 from services.providers.base import Accepted, Outcome, Rejected, Retryable
+from services.providers.retry_after import LONGEST
 
 # Throttled attempts, which no allowance pays for, before a message is given up all the same.
 _MOST_THROTTLED = 200
 
+# Reason of the dead letter of a message that has been tried for too long.
+TOO_OLD: Final = "too_old"
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a message is tried again. Times are in seconds."""
+    """When a message is tried again. Times are in seconds; `max_age` is that of the message."""
 
     max_attempts: int
     base: float
     longest: float
+    max_age: float = math.inf
 
     def backoff(self, attempt: int, retry_after: float | None, draw: random.Random) -> float:
         """Return the delay after attempt number `attempt`: exponential with full jitter.
 
-        A provider's Retry-After is a lower bound; even a patient one is not waited for beyond `longest`.
+        A provider's Retry-After is a lower bound, up to an hour; `longest` is for what we add of our own accord.
         """
         ceiling = min(self.longest, self.base * 2.0 ** min(attempt - 1, 60))
-        return min(max(draw.uniform(0.0, ceiling), retry_after or 0.0), self.longest)
+        return max(draw.uniform(0.0, ceiling), min(retry_after or 0.0, LONGEST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,8 @@ def settlement_of(
         if throttled > _MOST_THROTTLED or (not throttled and counted >= policy.max_attempts):
             return settle("failed", "retryable", "failed", error=error, dead_reason="attempts_exhausted")
         delay = policy.backoff(throttled or counted, outcome.retry_after, draw)
+        if (history.age(message.attempt_time) if history else 0.0) + delay > policy.max_age:
+            return settle("failed", "retryable", "failed", error=error, dead_reason=TOO_OLD)
         return settle("pending", "retryable", "retrying", error=error, delay=delay)
     return settle("unknown", "unknown", "unknown", error=error, delay=route.inquiry_delay)
 
@@ -130,6 +139,11 @@ def held_back(message: ClaimedMessage, delay: float, reason: str) -> Settlement:
 def expiry_of(message: ClaimedMessage) -> Settlement:
     """Return the settlement of a message that must not be sent any more."""
     return unsent(message, "expired", "expire_time has passed", "expired")
+
+
+def too_old(message: ClaimedMessage) -> Settlement:
+    """Return the settlement of a message whose next attempt has come too late."""
+    return unsent(message, TOO_OLD, "it has been tried for too long", TOO_OLD)
 
 
 def unsent(message: ClaimedMessage, error_code: str, error_message: str, dead_reason: str) -> Settlement:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from services.dispatch.admission import Admission, Gate
 from services.dispatch.history import NOTHING, History, is_throttling
-from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, settlement_of, unsent
+from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, settlement_of, too_old, unsent
 from services.dispatch.routing import Router
 from services.kit import metrics
 from services.kit.keyring import ContentError, KeyMissingError
@@ -123,7 +123,12 @@ class Postman:
                 metrics.MESSAGES_HELD_BACK.labels(message.channel, "sender").inc()
                 unsendable.append(held_back(message, wait, "the rate of its sender is used up"))
                 continue
-            route = self._router.choose(message, histories.get(message.id, NOTHING), admission)
+            history = histories.get(message.id, NOTHING)
+            if history.retrying and history.age(message.attempt_time) > self._policy.max_age:
+                senders.give_back(message.sender)
+                unsendable.append(too_old(message))
+                continue
+            route = self._router.choose(message, history, admission)
             if route is None:
                 senders.give_back(message.sender)
                 unsendable.append(self._unroutable(message))

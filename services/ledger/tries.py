@@ -1,27 +1,34 @@
 """What earlier attempts of messages came to, as far as it still counts: those since the last replay."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 
 _TRIES = """
-SELECT a.message_id::text, a.number, a.provider, a.outcome, a.error_code
-FROM dispatch_attempts a LEFT JOIN dead_letters d ON d.message_id = a.message_id
+SELECT a.message_id::text, a.number, a.provider, a.outcome, a.error_code,
+  greatest(coalesce(m.send_time, m.create_time), d.replay_time)
+FROM dispatch_attempts a JOIN messages m ON m.id = a.message_id
+  LEFT JOIN dead_letters d ON d.message_id = a.message_id
 WHERE a.message_id = ANY(%s::uuid[]) AND (d.replay_time IS NULL OR a.start_time >= d.replay_time)
 ORDER BY a.message_id, a.number
 """
 
 
 class Try(NamedTuple):
-    """One ended attempt. `provider` is empty when its dispatcher died before it could say."""
+    """One ended attempt. `provider` is empty when its dispatcher died before it could say.
+
+    `since` is when its message was to be sent: accepted, scheduled for, or put back by hand.
+    """
 
     message_id: str
     number: int
     provider: str
     outcome: str
     error_code: str | None
+    since: datetime
 
 
 async def load_tries(connection: HotConnection, message_ids: Sequence[str]) -> dict[str, list[Try]]:

@@ -44,10 +44,15 @@ class DispatchSettings(BaseSettings):
     dispatch_max_attempts: int = Field(
         default=5, ge=1, le=100, description="Attempts before a message becomes a dead letter."
     )
+    dispatch_max_age: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="Seconds of age beyond which a message is not tried again; the age counts from its due time.",
+    )
     dispatch_retry_base: float = Field(
         default=1.0, gt=0, description="Seconds of the first retry's backoff; each next one doubles it."
     )
-    dispatch_retry_max: float = Field(default=300.0, gt=0, description="Seconds no backoff goes beyond.")
+    dispatch_retry_max: float = Field(default=300.0, gt=0, description="Seconds no backoff of our own goes beyond.")
     dispatch_retry_budget: float = Field(
         default=0.15,
         ge=0,

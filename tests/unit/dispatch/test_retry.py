@@ -1,11 +1,13 @@
 """What follows from an outcome, and when a message is tried again."""
 
 import random
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.dispatch.history import History
 from services.dispatch.retry import RetryPolicy, expiry_of, settlement_of
 from services.ledger.states import can_move
 from services.providers.base import Accepted, Outcome, Rejected, Retryable, Unknown
@@ -30,7 +32,7 @@ def test_a_backoff_is_within_its_bounds(
 ) -> None:
     delay = policy.backoff(attempt, retry_after, draw)
     ceiling = min(policy.longest, policy.base * 2 ** (attempt - 1))
-    asked = min(retry_after or 0.0, policy.longest)
+    asked = min(retry_after or 0.0, 3600.0)
     assert asked <= delay <= max(ceiling, asked)
 
 
@@ -54,7 +56,8 @@ def test_the_ceiling_doubles_until_it_is_reached() -> None:
 
 def test_retry_after_is_a_lower_bound_and_capped() -> None:
     assert _POLICY.backoff(1, 60.0, _DRAW) == 60.0
-    assert _POLICY.backoff(1, 86_400.0, _DRAW) == 300.0
+    assert _POLICY.backoff(1, 3600.0, _DRAW) == 3600.0
+    assert _POLICY.backoff(1, 86_400.0, _DRAW) == 3600.0
     assert _POLICY.backoff(9, 0.001, _DRAW) > 0.001
     assert _POLICY.backoff(1, -5.0, _DRAW) >= 0.0
 
@@ -99,6 +102,36 @@ def test_each_outcome_has_its_settlement(
             outcome.error_message,
         )
     assert (settlement.delay is not None) == (state in ("pending", "unknown"))
+
+
+@pytest.mark.parametrize(
+    ("age", "code", "retry_after", "state"),
+    [
+        (0.0, "503", None, "pending"),
+        (3590.0, "503", 5.0, "pending"),
+        (3590.0, "503", 11.0, "failed"),
+        (3601.0, "503", None, "failed"),
+        # Throttling costs no attempt, and yet it is not for ever.
+        (3590.0, "429", 5.0, "pending"),
+        (3601.0, "429", None, "failed"),
+    ],
+)
+def test_a_message_is_not_tried_beyond_its_greatest_age(
+    age: float, code: str, retry_after: float | None, state: str
+) -> None:
+    message = claimed(attempt=2)
+    policy = RetryPolicy(max_attempts=5, base=0.001, longest=0.001, max_age=3600.0)
+    history = History(counted=1, since=message.attempt_time - timedelta(seconds=age), retrying=True)
+    outcome = Retryable(code, "later", retry_after)
+    settlement = settlement_of(message, outcome, route(), policy, _DRAW, history=history)
+    assert (settlement.state, settlement.outcome) == (state, "retryable")
+    assert settlement.dead_reason == (None if state == "pending" else "too_old")
+
+
+def test_what_is_not_to_be_tried_again_at_all_is_given_up_after_its_first_attempt() -> None:
+    policy = RetryPolicy(max_attempts=5, base=1.0, longest=300.0, max_age=60.0)
+    settlement = settlement_of(claimed(), Retryable("503", "", 600.0), route(), policy, _DRAW)
+    assert (settlement.state, settlement.dead_reason) == ("failed", "too_old")
 
 
 def test_a_provider_without_ids_leaves_none() -> None:

@@ -1,6 +1,7 @@
 """Which provider a message goes to, and what the attempt says of the choice."""
 
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.unit.kit.test_breaker import Time
 from .samples import claimed, route
 
 _ROUTING = {"sms": ["first", "second", "third"]}
+_SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 _POLICY = RetryPolicy(max_attempts=3, base=1.0, longest=60.0)
 
 
@@ -40,7 +42,7 @@ def _gate(**rates: float) -> Gate:
 
 def _tried(*tries: tuple[str, str] | tuple[str, str, str]) -> History:
     made = [
-        Try("m1", number, one[0], one[1], one[2] if len(one) > 2 else "503")
+        Try("m1", number, one[0], one[1], one[2] if len(one) > 2 else "503", _SINCE)
         for number, one in enumerate(tries, 1)
     ]
     return history_of(made, before=len(made) + 1)

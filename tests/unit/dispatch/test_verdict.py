@@ -49,6 +49,12 @@ def test_absence_uses_up_attempts_like_any_other_failure(attempt: int, state: st
     assert (settlement.delay is None) == (state == "failed")
 
 
+def test_what_is_too_old_is_not_sent_again() -> None:
+    settlement = verdict(claimed(), [(route(), Absent())], max_attempts=5, too_old=True)
+    assert settlement is not None
+    assert (settlement.state, settlement.outcome, settlement.dead_reason) == ("failed", "unknown", "too_old")
+
+
 @pytest.mark.parametrize("results", [[], [CannotTell()], [Absent(), CannotTell()]])
 def test_doubt_settles_nothing(results: Sequence[LookupResult]) -> None:
     assert _verdict(*results) is None
