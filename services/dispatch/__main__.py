@@ -67,6 +67,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     check_routing(settings.routing, providers)
     router = Router(settings.route_rules, providers, failover_after=settings.dispatch_failover_after)
     ownership = Ownership(database)
+    for provider in providers.values():
+        provider.shared_by(lambda: ownership.dispatchers)
     gate = _build_gate(settings, lambda: ownership.dispatchers)
     policy = RetryPolicy(
         settings.dispatch_max_attempts,
@@ -188,7 +190,9 @@ def _build_gate(settings: Settings, dispatchers: Callable[[], int]) -> Gate:
         probes=settings.breaker_probes,
     )
     governor = Governor(
-        parse_provider_limits(settings.provider_rates), parse_provider_limits(settings.provider_concurrency)
+        parse_provider_limits(settings.provider_rates),
+        parse_provider_limits(settings.provider_concurrency),
+        dispatchers=dispatchers,
     )
     budgets = {
         channel: RetryBudget(
@@ -201,7 +205,7 @@ def _build_gate(settings: Settings, dispatchers: Callable[[], int]) -> Gate:
         )
         for channel in settings.routing
     }
-    senders = SenderRates(parse_sender_limits(settings.sender_rates))
+    senders = SenderRates(parse_sender_limits(settings.sender_rates), dispatchers=dispatchers)
     return Gate(settings.routing, Breakers(settings.routing, policy, shared=True), governor, budgets, senders)
 
 

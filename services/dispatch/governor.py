@@ -32,10 +32,13 @@ class TokenBucket:
         """Return tokens that were not used, or add some that were earned."""
         self._tokens = min(self._burst, self._tokens + count)
 
-    def change_rate(self, rate: float) -> None:
-        """Fill at another rate from now on."""
+    def change_rate(self, rate: float, burst: float | None = None) -> None:
+        """Fill at another rate from now on, and up to another number of tokens."""
         self._fill()
         self._rate = rate
+        if burst is not None:
+            self._burst = burst
+            self.cap(burst)
 
     def cap(self, most: float) -> None:
         """Keep at most so many tokens in hand."""
@@ -113,19 +116,29 @@ class RetryBudget:
 
 
 class _Limits:
-    """The rate and the concurrency of one provider; None is no limit."""
+    """This dispatcher's share of the rate and the concurrency of one provider; None is no limit."""
 
-    def __init__(self, rate: float | None, concurrency: float | None, clock: Callable[[], float]) -> None:
-        self._rate = rate
+    def __init__(
+        self,
+        rate: float | None,
+        concurrency: float | None,
+        clock: Callable[[], float],
+        dispatchers: Callable[[], int],
+    ) -> None:
+        self._whole_rate = self._rate = rate
         self._bucket = None if rate is None else TokenBucket(rate, max(1.0, rate), clock=clock)
         self._concurrency = concurrency
+        self._dispatchers = dispatchers
+        self._sharers = 1
         self._under_way = 0
         self._clock = clock
         self._booked_until = clock()
 
     def take(self, wanted: int) -> int:
+        self._share()
         if self._concurrency is not None:
-            wanted = max(0, min(wanted, max(1, int(self._concurrency)) - self._under_way))
+            most = max(1, int(self._concurrency / self._sharers))
+            wanted = max(0, min(wanted, most - self._under_way))
         taken = wanted if self._bucket is None else self._bucket.take(wanted)
         self._under_way += taken
         return taken
@@ -139,6 +152,7 @@ class _Limits:
         self._under_way -= count
 
     def book(self, size: int) -> float:
+        self._share()
         if self._bucket is None or self._rate is None:
             return _CONCURRENCY_WAIT
         now = self._clock()
@@ -147,11 +161,22 @@ class _Limits:
         self._booked_until = min(start + min(size, self._rate) / self._rate, now + _LONGEST_WAIT)
         return max(start - now, _CONCURRENCY_WAIT if self._concurrency is not None else 0.0)
 
+    def _share(self) -> None:
+        sharers = self._dispatchers()
+        if sharers == self._sharers:
+            return
+        self._sharers = sharers
+        if self._bucket is not None and self._whole_rate is not None:
+            self._rate = self._whole_rate / sharers
+            self._bucket.change_rate(self._rate, max(1.0, self._rate))
+
 
 class Governor:
-    """Keeps each provider within its messages per second and its messages under way, in this dispatcher.
+    """Keeps each provider within its messages per second and its messages under way.
 
-    `clock` returns monotonic seconds. A provider without a limit is never held back.
+    The limits are those of all dispatchers together: `dispatchers` tells of how many this is one, and it
+    keeps to its share, of the messages under way to one at least. `clock` returns monotonic seconds. A
+    provider without a limit is never held back.
     """
 
     def __init__(
@@ -160,9 +185,11 @@ class Governor:
         concurrency: Mapping[str, float],
         *,
         clock: Callable[[], float] = time.monotonic,
+        dispatchers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._limits = {
-            name: _Limits(rates.get(name), concurrency.get(name), clock) for name in {*rates, *concurrency}
+            name: _Limits(rates.get(name), concurrency.get(name), clock, dispatchers)
+            for name in {*rates, *concurrency}
         }
         self.unlimited = not self._limits
 

@@ -178,7 +178,8 @@ def verdict(
 ) -> Settlement | None:
     """Return what the answers of all candidate providers settle; None when they leave it open.
 
-    Found by one: it was sent. Absent from all: it was not, and is sent again if it has attempts left and is not too old.
+    Found by one: it was sent. Absent from all: it was not, and is sent again if it has attempts left
+    and is not too old.
     """
     for route, answer in answers:
         if isinstance(answer, Found):

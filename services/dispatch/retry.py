@@ -30,7 +30,7 @@ class RetryPolicy:
     def backoff(self, attempt: int, retry_after: float | None, draw: random.Random) -> float:
         """Return the delay after attempt number `attempt`: exponential with full jitter.
 
-        A provider's Retry-After is a lower bound, up to an hour; `longest` is for what we add of our own accord.
+        A provider's Retry-After is a lower bound, up to an hour; `longest` bounds what we add to it.
         """
         ceiling = min(self.longest, self.base * 2.0 ** min(attempt - 1, 60))
         return max(draw.uniform(0.0, ceiling), min(retry_after or 0.0, LONGEST))
@@ -110,11 +110,12 @@ def settlement_of(
         return settle("failed", "rejected", "failed", error=error, dead_reason="rejected")
     if isinstance(outcome, Retryable):
         throttled = (history.throttled if history else 0) + 1 if is_throttling(outcome.error_code) else 0
-        if throttled > _MOST_THROTTLED or (not throttled and counted >= policy.max_attempts):
-            return settle("failed", "retryable", "failed", error=error, dead_reason="attempts_exhausted")
         delay = policy.backoff(throttled or counted, outcome.retry_after, draw)
-        if (history.age(message.attempt_time) if history else 0.0) + delay > policy.max_age:
-            return settle("failed", "retryable", "failed", error=error, dead_reason=TOO_OLD)
+        age = history.age(message.attempt_time) if history else 0.0
+        used_up = throttled > _MOST_THROTTLED or (not throttled and counted >= policy.max_attempts)
+        if used_up or age + delay > policy.max_age:
+            reason = "attempts_exhausted" if used_up else TOO_OLD
+            return settle("failed", "retryable", "failed", error=error, dead_reason=reason)
         return settle("pending", "retryable", "retrying", error=error, delay=delay)
     return settle("unknown", "unknown", "unknown", error=error, delay=route.inquiry_delay)
 

@@ -15,16 +15,41 @@ _EARLY: Final = 0.05
 _MOST_SLOTS: Final = 200_000
 
 
-class SenderRates:
-    """Keeps each sender within its rate, in this dispatcher; a second's worth may go at once.
+class _SharedTime:
+    """Seconds that pass more slowly the more dispatchers there are: what is due in them keeps to a share."""
 
-    `clock` returns monotonic seconds.
+    def __init__(self, clock: Callable[[], float], dispatchers: Callable[[], int]) -> None:
+        self._clock = clock
+        self._dispatchers = dispatchers
+        self.sharers = 1
+        self._read_at = clock()
+        self._passed = 0.0
+
+    def now(self) -> float:
+        moment = self._clock()
+        # What has passed since the last look has passed at the old pace.
+        self._passed += (moment - self._read_at) / self.sharers
+        self._read_at = moment
+        self.sharers = self._dispatchers()
+        return self._passed
+
+
+class SenderRates:
+    """Keeps each sender within its rate, this dispatcher's share of it; a second's worth may go at once.
+
+    `dispatchers` tells of how many this is one. `clock` returns monotonic seconds.
     """
 
-    def __init__(self, rates: Mapping[str, float], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rates: Mapping[str, float],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        dispatchers: Callable[[], int] = lambda: 1,
+    ) -> None:
         self._rates = rates
-        self._clock = clock
-        # By sender, when a message that comes now would be due if none might go at once.
+        self._time = _SharedTime(clock, dispatchers)
+        # By sender, when a message that comes now would be due if none might go at once; in shared time.
         self._due: dict[str, float] = {}
         self._slots: dict[str, float] = {}
         self.unlimited = not rates
@@ -34,16 +59,18 @@ class SenderRates:
         rate = self._rates.get(sender) or self._rates.get(ANY)
         if rate is None:
             return 0.0
-        now = self._clock()
+        now = self._time.now()
+        sharers = self._time.sharers
         slot = self._slots.pop(message_id, None)
         if slot is None:
             due = max(now, self._due.get(sender, 0.0))
-            slot = due - max(0.0, rate - 1.0) / rate
+            slot = due - max(0.0, rate / sharers - 1.0) / rate
             self._due[sender] = due + 1.0 / rate
-        if slot <= now + _EARLY:
+        wait = (slot - now) * sharers
+        if wait <= _EARLY:
             return 0.0
         self._remember(message_id, slot)
-        return min(slot - now, _LONGEST_WAIT)
+        return min(wait, _LONGEST_WAIT)
 
     def give_back(self, sender: str) -> None:
         """Return a turn that was not used."""
@@ -55,6 +82,6 @@ class SenderRates:
         if len(self._slots) >= _MOST_SLOTS:
             for oldest in list(self._slots)[: _MOST_SLOTS // 10]:
                 del self._slots[oldest]
-            now = self._clock()
+            now = self._time.now()
             self._due = {sender: due for sender, due in self._due.items() if due > now}
         self._slots[message_id] = slot

@@ -1,7 +1,7 @@
 """The interface every provider implements. Results are values: a provider does not raise for them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -194,6 +194,12 @@ class Provider(ABC):
     @abstractmethod
     def parse(self, request: WebhookRequest) -> WebhookContent:
         """Return what a verified request says, or raise MalformedWebhookError."""
+
+    def shared_by(self, dispatchers: Callable[[], int]) -> None:  # noqa: B027 - most have no limits of their own
+        """Keep limits of the provider's to a share of them from now on.
+
+        `dispatchers` returns how many use the provider together, which changes while they work.
+        """
 
     async def start(self) -> None:  # noqa: B027 - most providers need none
         """Open what sending needs; called once by a dispatcher, never for webhooks alone."""

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,6 +24,7 @@ from services.providers.base import (
 )
 from services.providers.email_message import EmailParts, UnsendableError, build_email, email_parts
 from services.providers.in_order import send_in_order
+from services.providers.slots import Slots
 from services.providers.smtp_config import SmtpConfig, parse_smtp_url
 from services.providers.smtp_pool import Connection, SmtpPool
 
@@ -62,7 +63,11 @@ class SmtpProvider(Provider):
     def __init__(self, config: SmtpConfig) -> None:
         self._config = config
         self._pool = SmtpPool(config)
-        self._slots = asyncio.Semaphore(config.connections)
+        self._slots = Slots(config.connections)
+
+    def shared_by(self, dispatchers: Callable[[], int]) -> None:
+        """Use no more than a share of the connections."""
+        self._slots.dispatchers = dispatchers
 
     async def close(self) -> None:
         """Say goodbye to the server."""

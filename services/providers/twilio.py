@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -33,6 +33,7 @@ from services.providers.base import (
 )
 from services.providers.in_order import send_in_order
 from services.providers.retry_after import read_retry_after
+from services.providers.slots import Slots
 from services.providers.twilio_errors import outcome_of
 from services.providers.twilio_lookup import MAX_PAGES, PAGE_SIZE, Search, read_page
 from services.providers.twilio_webhook import (
@@ -87,7 +88,7 @@ class TwilioProvider(Provider):
         self._origins = origins_of(config.webhook_base_url)
         self._callback = _callback_url(config.webhook_base_url)
         self._messages_uri = f"/2010-04-01/Accounts/{config.account_sid}/Messages.json"
-        self._slots = asyncio.Semaphore(config.concurrency)
+        self._slots = Slots(config.concurrency)
         self._client: Client | None = None
         # What was answered lately: SIDs by the ids of their messages, and the same SIDs alone.
         self._sid_of: OrderedDict[str, str] = OrderedDict()
@@ -95,6 +96,10 @@ class TwilioProvider(Provider):
         self.batch_size = config.concurrency
         # A message waits as long for its turn as its request may take.
         self.send_timeout = 2 * config.timeout + 5.0
+
+    def shared_by(self, dispatchers: Callable[[], int]) -> None:
+        """Make no more than a share of the requests at once."""
+        self._slots.dispatchers = dispatchers
 
     async def start(self) -> None:
         """Open the pool of connections."""

@@ -58,7 +58,10 @@ class CarrierSettings(BaseSettings):
         default=20.0, gt=0, le=300, description="Seconds a request to Twilio may take."
     )
     twilio_concurrency: int = Field(
-        default=40, ge=1, le=100, description="Requests to Twilio a dispatcher has under way at most."
+        default=40,
+        ge=1,
+        le=100,
+        description="Requests to Twilio all dispatchers together have under way at most.",
     )
     twilio_phone_number: str | None = Field(
         default=None,
@@ -117,7 +120,10 @@ class CarrierSettings(BaseSettings):
         description="Server for routes that use smtp: smtp://user:password@host:587, or smtps://.",
     )
     smtp_connections: int = Field(
-        default=4, ge=1, le=50, description="Connections to the SMTP server a dispatcher has at most."
+        default=4,
+        ge=1,
+        le=50,
+        description="Connections to the SMTP server all dispatchers together use at most.",
     )
     smtp_allow_plaintext: bool = Field(
         default=False, description="Allow SMTP_URL to have tls=none for a host beyond loopback."

@@ -47,12 +47,14 @@ class DispatchSettings(BaseSettings):
     dispatch_max_age: float = Field(
         default=86_400.0,
         gt=0,
-        description="Seconds of age beyond which a message is not tried again; the age counts from its due time.",
+        description="Seconds of age beyond which a message is not tried again; it counts from its due time.",
     )
     dispatch_retry_base: float = Field(
         default=1.0, gt=0, description="Seconds of the first retry's backoff; each next one doubles it."
     )
-    dispatch_retry_max: float = Field(default=300.0, gt=0, description="Seconds no backoff of our own goes beyond.")
+    dispatch_retry_max: float = Field(
+        default=300.0, gt=0, description="Seconds that no backoff of ours goes beyond."
+    )
     dispatch_retry_budget: float = Field(
         default=0.15,
         ge=0,
@@ -78,13 +80,16 @@ class DispatchSettings(BaseSettings):
         default=10, ge=1, le=1000, description="Probes that decide; four of five must succeed to close it."
     )
     provider_rates: Annotated[str, checked(parse_provider_limits)] = Field(
-        default="", description="Messages per second a dispatcher gives a provider: `twilio=30 smtp=5`."
+        default="",
+        description="Messages per second all dispatchers together give a provider: `twilio=30 smtp=5`.",
     )
     provider_concurrency: Annotated[str, checked(parse_provider_limits)] = Field(
-        default="", description="Messages a dispatcher has under way at a provider: `twilio=10`."
+        default="",
+        description="Messages all dispatchers together have under way at a provider: `twilio=10`.",
     )
     sender_rates: Annotated[str, checked(parse_sender_limits)] = Field(
-        default="", description="Messages per second a dispatcher sends from a sender: `+15551234567=1 *=10`."
+        default="",
+        description="Messages per second all dispatchers together send from a sender: `+15551234567=1 *=10`.",
     )
     outbox_republish_after: float = Field(
         default=5.0,

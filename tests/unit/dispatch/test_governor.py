@@ -38,6 +38,33 @@ def test_a_provider_has_so_many_under_way_at_once() -> None:
     assert governor.take("a", 8) == 3
 
 
+def test_dispatchers_share_what_a_provider_allows() -> None:
+    time, dispatchers = Time(), 1
+    governor = Governor({"a": 30.0}, {"b": 10.0}, clock=time, dispatchers=lambda: dispatchers)
+    assert (governor.take("a", 5), governor.take("b", 2)) == (5, 2)
+    dispatchers = 3
+    # A second's worth is a second's worth of the share.
+    assert (governor.take("a", 100), governor.take("b", 100)) == (10, 1)
+    time.now += 0.5
+    assert governor.take("a", 100) == 5
+    assert governor.book("a", 100) == pytest.approx(0.1)
+    governor.end("b", 3)
+    dispatchers = 1
+    assert (governor.take("a", 100), governor.take("b", 100)) == (0, 10)
+    time.now += 0.5
+    assert governor.take("a", 100) == 15
+
+
+def test_each_dispatcher_may_have_one_under_way_and_send_now_and_then() -> None:
+    time = Time()
+    governor = Governor({"a": 1.0}, {"b": 2.0}, clock=time, dispatchers=lambda: 4)
+    assert (governor.take("a", 100), governor.take("b", 100)) == (1, 1)
+    time.now += 3.9
+    assert governor.take("a", 100) == 0
+    time.now += 0.2
+    assert governor.take("a", 100) == 1
+
+
 def test_waiting_envelopes_come_back_one_after_the_other_and_within_a_minute() -> None:
     time = Time()
     governor = Governor({"a": 10.0}, {}, clock=time)

@@ -45,6 +45,19 @@ def test_no_wait_is_longer_than_five_minutes_and_its_turn_is_kept() -> None:
     assert rates.hold("m999", A) == 0.0
 
 
+def test_dispatchers_share_the_rate_of_a_sender_as_their_number_changes() -> None:
+    clock, dispatchers = Time(), 2
+    rates = SenderRates({A: 4.0}, clock=clock, dispatchers=lambda: dispatchers)
+    assert [rates.hold(f"m{n}", A) for n in range(5)] == [0.0, 0.0, 0.5, 1.0, 1.5]
+    clock.now += 0.5
+    dispatchers = 4
+    # Those that wait already wait longer, too.
+    assert [rates.hold(f"m{n}", A) for n in (2, 3, 4)] == [0.0, 1.0, 2.0]
+    clock.now += 1.0
+    dispatchers = 1
+    assert [rates.hold(f"m{n}", A) for n in (3, 4)] == [0.0, 0.25]
+
+
 def test_an_unused_turn_is_given_back() -> None:
     rates = SenderRates({A: 1.0}, clock=Time())
     assert rates.hold("m1", A) == 0.0
