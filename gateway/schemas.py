@@ -149,7 +149,9 @@ class InboundMessage(Shape):
         }
     )
 
-    source: str = Field(description="System it comes from; with event_id the key that makes it unique.")
+    source: str = Field(
+        description="System it comes from, no provider; with event_id the key that makes it unique."
+    )
     event_id: str = Field(description="The source's id of the message.")
     sender: str = Field(alias="from", description="Address of the contact.")
     recipient: str = Field(alias="to", description="Our address.")

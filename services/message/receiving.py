@@ -16,6 +16,7 @@ from services.message.commit import GroupCommitter, Unit
 from services.message.email_threading import thread_emails
 from services.message.validation import inbound_draft
 from services.providers.base import Inbound
+from services.providers.registry import known_providers
 
 _MAX_KEY_LENGTH = 255
 
@@ -87,6 +88,9 @@ def read_inbound(message: pb.InboundMessage) -> Draft:
         for field, value in (("source", message.source), ("event_id", message.event_id))
         if not value or len(value) > _MAX_KEY_LENGTH or not value.isprintable()
     ]
+    if message.source in known_providers():
+        # Its keys are the provider's own: who could take one would have the genuine message passed over.
+        faults.append(Violation("source", "is the name of a provider, whose messages come as its webhooks"))
     if message.channel and not enum_names.CHANNEL.word(message.channel):
         faults.append(Violation("channel", "is not a known channel"))
     if not (message.body or message.html or message.attachments):

@@ -212,6 +212,7 @@ async def test_inbound_messages_are_stored_once_per_source_and_event(stub: Any, 
         _inbound("2", sender="?"),
         _inbound(""),
         _inbound("3", body=""),
+        _inbound("SM1", source="twilio"),
     ]
     request = pb.ReceiveMessagesRequest(messages=messages)
     first = (await stub.ReceiveMessages(request)).results
@@ -219,21 +220,20 @@ async def test_inbound_messages_are_stored_once_per_source_and_event(stub: Any, 
         (False, ""),
         (True, ""),
         (False, ""),
-        (False, "INVALID_FIELD"),
-        (False, "INVALID_FIELD"),
-        (False, "INVALID_FIELD"),
+        *[(False, "INVALID_FIELD")] * 4,
     ]
     assert [[v.field for v in result.error.field_violations] for result in first[3:]] == [
         ["sender"],
         ["event_id"],
         ["body"],
+        ["source"],
     ]
     assert first[0].message_id == first[1].message_id != first[2].message_id
     again = (await stub.ReceiveMessages(request)).results
     assert [(r.message_id, r.conversation_id) for r in again] == [
         (r.message_id, r.conversation_id) for r in first
     ]
-    assert [result.duplicate for result in again] == [True, True, True, False, False, False]
+    assert [result.duplicate for result in again] == [True, True, True, *[False] * 4]
     assert await book.rows("SELECT body, state FROM messages ORDER BY id") == [("hi", "received")] * 2
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,16 @@ FIELDS = st.fixed_dictionaries(
         "metadata": st.dictionaries(TEXT, TEXT, max_size=3),
     },
 )
+
+
+@pytest.mark.parametrize("source", ["sendgrid", "simulator", "smtp", "twilio"])
+def test_nobody_speaks_for_a_provider(source: str) -> None:
+    message = pb.InboundMessage(
+        source=source, event_id="SM1", sender="+15551234567", recipient="+15559876543", body="hi"
+    )
+    with pytest.raises(InvalidRequestError) as refused:
+        read_inbound(message)
+    assert [violation.field for violation in refused.value.violations] == ["source"]
 
 
 @given(FIELDS)
