@@ -53,22 +53,39 @@ _RETRY_AFTER = 1.0
 _REPLICA_PAUSE = 5.0
 
 
+# Of a server that answers and yet does not serve: a primary that was demoted or has been set to read only,
+# and transactions that it ended because they waited too long.
+_REFUSED = frozenset({"25006", "25P03", "25P04"})
+
+
+def _refused(error: BaseException | None) -> bool:
+    return isinstance(error, psycopg.Error) and error.sqlstate in _REFUSED
+
+
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn the errors of a PostgreSQL that does not answer into UnavailableError."""
+    """Turn the errors of a PostgreSQL that does not answer, or takes no writes, into UnavailableError."""
     try:
         yield
-    except (
-        psycopg.OperationalError,
-        psycopg.InterfaceError,
-        psycopg_pool.PoolTimeout,
-        psycopg_pool.PoolClosed,
-        sqlalchemy.exc.OperationalError,
-        sqlalchemy.exc.InterfaceError,
-        sqlalchemy.exc.TimeoutError,
-    ) as error:
-        _log.warning("database_unavailable", error=type(error).__name__)
+    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+        away = (
+            psycopg.OperationalError,  # those of the pool, too
+            psycopg.InterfaceError,
+            sqlalchemy.exc.OperationalError,
+            sqlalchemy.exc.InterfaceError,
+            sqlalchemy.exc.TimeoutError,
+        )
+        if not isinstance(error, away) and not _refused(cause):
+            raise
+        _log.warning("database_unavailable", error=type(cause).__name__)
         raise UnavailableError("the database does not answer", retry_after=_RETRY_AFTER) from error
+
+
+def _forget_refusing(context: sa.ExceptionContext) -> None:
+    """Have the pool give up its connections to a server that refuses: new ones may find the new primary."""
+    if _refused(context.original_exception):
+        context.is_disconnect = True
 
 
 class Database:
@@ -99,7 +116,7 @@ class Database:
         }
 
         def engine(url: str) -> AsyncEngine:
-            return create_async_engine(
+            made = create_async_engine(
                 sa.make_url(url).set(drivername="postgresql+psycopg"),
                 pool_size=max(1, pool_size - HOT_POOL_SIZE),
                 max_overflow=0,
@@ -110,6 +127,8 @@ class Database:
                 connect_args={**options, "options": f"{options['options']} {_PLANNING}"},
                 execution_options={"keyring": keyring},
             )
+            sa.event.listen(made.sync_engine, "handle_error", _forget_refusing)
+            return made
 
         self._engine = engine(dsn)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -196,7 +215,12 @@ class Database:
         """Yield a psycopg connection in autocommit, for the single-statement transactions."""
         with translate_errors():
             async with self._hot.connection() as connection:
-                yield connection
+                try:
+                    yield connection
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    # The pool makes a new one, which may find the new primary.
+                    await connection.close()
+                    raise
 
     async def connect(self) -> HotConnection:
         """Return a connection outside the pools, for session state such as advisory locks."""
@@ -204,10 +228,13 @@ class Database:
             return await HotConnection.connect(self._dsn, autocommit=True, **self._options)  # type: ignore[arg-type]
 
     async def ping(self) -> bool:
-        """Tell whether the server answers."""
+        """Tell whether the server answers and takes writes."""
         async with asyncio.timeout(2), self.read_primary() as connection:
-            await connection.execute(sa.text("SELECT 1"))
-        return True
+            answer = await connection.execute(sa.text("SHOW transaction_read_only"))
+            writes = str(answer.scalar_one()) == "off"
+            if not writes:
+                await connection.invalidate()
+        return writes
 
     async def _connect_replica(self) -> AsyncConnection | None:
         """Return a connection to the replica, or None where there is none that answers."""

@@ -1,4 +1,4 @@
-"""A PostgreSQL that stops answering one database, and answers again."""
+"""A PostgreSQL that stops answering one database or taking writes, and serves again."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,6 +24,20 @@ def database_away(url: str) -> Iterator[None]:
             yield
         finally:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+@contextlib.contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """Have a whole server refuse writes, on connections that exist as well, until the block ends."""
+    maintenance = sa.make_url(url).set(database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
 
 
 async def answers_again(book: Book) -> bool:
