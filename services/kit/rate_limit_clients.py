@@ -85,7 +85,7 @@ class Clients:
 
 
 def credential(headers: Iterable[tuple[str, str]]) -> str:
-    """Return the API key or bearer token among headers or metadata, "" without one.
+    """Return the API key or bearer token among headers or metadata, "" without one, or of another scheme.
 
     The same key counts as the same client in either header.
     """
@@ -94,7 +94,8 @@ def credential(headers: Iterable[tuple[str, str]]) -> str:
         if name == "x-api-key" and value:
             return value
         if name == "authorization":
-            bearer = value.rpartition(" ")[2]
+            scheme, _, token = value.partition(" ")
+            bearer = token.strip() if scheme.lower() == "bearer" else ""
     return bearer
 
 

@@ -88,7 +88,7 @@ SELECT event_key, id::text, event_count, state, moved, conversation_id::text, ch
   provider, attempt, error_code, webhook_log_id::text, now()
 FROM moved
 UNION ALL
-SELECT event_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, provider, attempt, NULL,
+SELECT event_key, NULL, NULL, NULL, false, NULL, NULL, NULL, NULL, provider, attempt, NULL,
   webhook_log_id::text, now()
 FROM news WHERE (message_id IN (SELECT id FROM moved)) IS NOT TRUE
 """)
@@ -136,7 +136,7 @@ class ReceiptRow:
 
 
 class AppliedReceipt(NamedTuple):
-    """What a receipt that was news did. `message_id` is None when it names no message we know."""
+    """What a receipt that was news did. Without a message we know there is no `message_id`; nothing moved."""
 
     event_key: str
     message_id: str | None

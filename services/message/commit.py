@@ -139,7 +139,11 @@ class GroupCommitter:
                     return
                 self._wake.clear()
                 continue
-            await self._commit(batch)
+            try:
+                await self._commit(batch)
+            except Exception as error:  # noqa: BLE001 - nothing may end a committer, or leave a waiter waiting
+                _log.exception("commit_failed")
+                _fail(batch, _unexpected(error))
 
     def _take(self) -> list[_Waiting]:
         """Take units up to the batch size; one whose keys another unit of the batch has stays behind."""
@@ -170,9 +174,6 @@ class GroupCommitter:
             await self._isolate(batch, error)
         except PosthouseError as error:
             _fail(batch, error)
-        except Exception as error:  # noqa: BLE001 - every waiter must get an answer
-            _log.exception("commit_failed")
-            _fail(batch, PosthouseError(f"internal error: {type(error).__name__}"))
         else:
             for _, future in batch:
                 if not future.done():
@@ -193,12 +194,13 @@ class GroupCommitter:
         for item in unit.items:
             try:
                 one = await self._transact([Unit(items=[item])])
-            except (*_REFUSALS, PosthouseError) as refusal:
-                result.refused[item.id] = (
-                    refusal
-                    if isinstance(refusal, PosthouseError)
-                    else InvalidRequestError.field("body", "cannot be stored")
-                )
+            except PosthouseError as refusal:
+                result.refused[item.id] = refusal
+            except _REFUSALS:
+                result.refused[item.id] = InvalidRequestError.field("body", "cannot be stored")
+            except Exception as failure:  # noqa: BLE001 - what is stored of its neighbours must be told
+                _log.exception("commit_failed")
+                result.refused[item.id] = _unexpected(failure)
             else:
                 result.acceptances.extend(one.acceptances)
                 result.refused.update(one.refused)
@@ -284,6 +286,10 @@ def _waves(receipts: Sequence[ReceiptRow]) -> list[list[ReceiptRow]]:
         waves[place].append(receipt)
         seen[place] |= marks
     return waves
+
+
+def _unexpected(error: Exception) -> PosthouseError:
+    return PosthouseError(f"internal error: {type(error).__name__}")
 
 
 def _fail(batch: list[_Waiting], error: PosthouseError) -> None:

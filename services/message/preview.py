@@ -95,8 +95,9 @@ class Previewer:
         elif channel:
             refusals.append(no_route(channel))
         async with self._database.read() as connection:
-            repeated = await _earlier(connection, caller, request)
-            if repeated is not None and not repeated.answers(request_hash(request)):
+            earlier = await _earlier(connection, caller, request)
+            repeated = earlier is not None and earlier.answers(request_hash(request))
+            if earlier is not None and not repeated:
                 refusals.append(key_reused(request.request_id))
             if sender and recipient and _fit(channel, sender, recipient):
                 response.conversation_id = conversation_id(
@@ -104,16 +105,16 @@ class Previewer:
                 )
                 response.conversation_exists = await _exists(connection, response.conversation_id)
                 overridden = request.transactional and channel == "email"
-                # A repeat gets its first answer, whatever the recipient has said since.
-                if not overridden and repeated is None:
+                if not overridden and earlier is None:
                     opt_out = await get_opt_out(connection, sender.canonical, recipient.canonical)
                     refusals += [opted_out()] if opt_out is not None else []
         if self._limiter is not None and client is not None:
             verdict = await self._limiter.peek(client, response.sender, ip)
             # Without a limit there is nothing to show.
             refusals += _show(response.rate_limit, verdict) if verdict.limit else []
-        response.acceptable = not refusals
-        response.refusals.extend(to_item_error(refusal) for refusal in refusals)
+        # A repeat gets its first answer, whatever has changed since.
+        response.acceptable = repeated or not refusals
+        response.refusals.extend(to_item_error(refusal) for refusal in refusals if not repeated)
         return response
 
 

@@ -25,7 +25,7 @@ from services.message.commit import GroupCommitter, Unit
 from services.message.route_health import RouteHealth
 from services.message.sender_pools import Chosen, SenderPools
 from services.message.submission_limits import SubmissionLimiter
-from services.message.validation import check_send
+from services.message.validation import check_send, is_request_id, request_hash
 
 _log = get_logger(__name__)
 
@@ -83,16 +83,14 @@ class Sender:
         answers: list[Answer | None] = [None] * len(requests)
         positions: list[int] = []
         items: list[Intake] = []
-        repeats: list[tuple[int, Draft, _InFlight]] = []
-        refused: list[tuple[int, Draft, PosthouseError]] = []
+        repeats: list[tuple[int, pb.SendMessageRequest, _InFlight]] = []
+        refused: list[tuple[int, pb.SendMessageRequest, PosthouseError]] = []
         for position, request in enumerate(requests):
             draft = self._check(request, now, chosen.get(position))
-            if isinstance(draft, PosthouseError):
-                answers[position] = draft
-            elif (first := self._in_flight.get((caller, draft.request_id))) is not None:
-                repeats.append((position, draft, first))
-            elif request.fail_fast and (failing := self._failing(draft)) is not None:
-                refused.append((position, draft, failing))
+            if (first := self._in_flight.get((caller, request.request_id))) is not None:
+                repeats.append((position, request, first))
+            elif isinstance(draft, PosthouseError):
+                refused.append((position, request, draft))
             else:
                 if draft.request_id:
                     self._in_flight[caller, draft.request_id] = _InFlight(
@@ -103,11 +101,11 @@ class Sender:
         if items:
             for position, answer in zip(positions, await self._commit(items, caller, client), strict=True):
                 answers[position] = answer
-        for position, answer in await self._refuse_failing(refused, caller):
+        for position, answer in await self._refuse_all(refused, caller):
             answers[position] = answer
-        for position, draft, first in repeats:
+        for position, request, first in repeats:
             answers[position] = _replay(
-                await first.answer, draft, same=first.request_hash == draft.request_hash
+                await first.answer, request.request_id, same=first.request_hash == request_hash(request)
             )
         return answers  # type: ignore[return-value]  # every position has been filled
 
@@ -126,25 +124,38 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - nothing of it is stored, and its key stays free
             _log.exception("check_failed")
             return PosthouseError(f"internal error: {type(error).__name__}")
-        if self._routes.find(draft.channel, draft.sender, draft.recipient) is None:
-            return no_route(draft.channel)
-        return draft
-
-    def _failing(self, draft: Draft) -> PosthouseError | None:
-        """Return why a draft is refused whose caller does not want to wait for its route."""
         rule = self._routes.find(draft.channel, draft.sender, draft.recipient)
+        if rule is None:
+            return no_route(draft.channel)
         # What breakers say now says nothing of what is sent later.
-        return None if rule is None or draft.send_time is not None else self._health.failing(rule)
+        failing = self._health.failing(rule) if request.fail_fast and draft.send_time is None else None
+        return failing or draft
 
-    async def _refuse_failing(
-        self, refused: Sequence[tuple[int, Draft, PosthouseError]], caller: str
+    async def _refuse_all(
+        self, refused: Sequence[tuple[int, pb.SendMessageRequest, PosthouseError]], caller: str
     ) -> list[tuple[int, Answer]]:
-        """Return the refusals by position; who repeats what was accepted before gets that answer."""
+        """Return the refusals by position; who repeats what was accepted before gets that answer.
+
+        What was accepted may be refused later: it has expired by then, or its route is gone.
+        """
+        keyed = {request.request_id for _, request, _ in refused if is_request_id(request.request_id)}
         try:
-            earlier = await self._earlier(caller, [d.request_id for _, d, _ in refused if d.request_id])
+            earlier = await self._earlier(caller, list(keyed))
         except PosthouseError as error:
-            return [(position, error) for position, _, _ in refused]
-        return [(position, _refuse(draft, refusal, earlier)) for position, draft, refusal in refused]
+            # Nobody can tell then whether it was accepted.
+            return [
+                (position, error if request.request_id in keyed else refusal)
+                for position, request, refusal in refused
+            ]
+        return [
+            (
+                position,
+                refusal
+                if (first := earlier.get(request.request_id)) is None
+                else _replay_stored(first, request.request_id, request_hash(request)),
+            )
+            for position, request, refusal in refused
+        ]
 
     async def _commit(self, items: Sequence[Intake], caller: str, client: Client) -> list[Answer]:
         try:
@@ -222,7 +233,7 @@ class Sender:
             if time is not None:
                 answers.append(_accepted(item, time))
             elif (answer := earlier.get(item.draft.request_id)) is not None:
-                answers.append(_replay_stored(answer, item.draft))
+                answers.append(_repeat(answer, item.draft))
             elif (refusal := committed.refused.get(item.id)) is not None:
                 if refusal.reason == "OPTED_OUT":
                     metrics.OPT_OUT_REFUSALS.labels(item.draft.channel, "intake").inc()
@@ -235,7 +246,7 @@ class Sender:
 def _refuse(draft: Draft, refusal: PosthouseError, earlier: Mapping[str, StoredAnswer]) -> Answer:
     """Return the refusal of a draft, unless it repeats one that has its answer already."""
     first = earlier.get(draft.request_id)
-    return refusal if first is None else _replay_stored(first, draft)
+    return refusal if first is None else _repeat(first, draft)
 
 
 def _may_repeat(item: Intake, refusal: PosthouseError | None) -> bool:
@@ -279,17 +290,21 @@ def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
     return accepted
 
 
-def _replay_stored(first: StoredAnswer, draft: Draft) -> Answer:
+def _repeat(first: StoredAnswer, draft: Draft) -> Answer:
+    return _replay_stored(first, draft.request_id, draft.request_hash or b"")
+
+
+def _replay_stored(first: StoredAnswer, request_id: str, digest: bytes) -> Answer:
     try:
-        return _replay(first.message, draft, same=first.answers(draft.request_hash or b""))
+        return _replay(first.message, request_id, same=first.answers(digest))
     except PosthouseError as error:
         return error
 
 
-def _replay(answer: Answer, draft: Draft, *, same: bool) -> Answer:
+def _replay(answer: Answer, request_id: str, *, same: bool) -> Answer:
     """Return the first answer to a repeat of the same request, or the refusal of another payload."""
     if not same:
-        return key_reused(draft.request_id)
+        return key_reused(request_id)
     if isinstance(answer, PosthouseError):
         return answer
     metrics.DUPLICATES.labels("send").inc()

@@ -65,7 +65,7 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
     if request.transactional and channel not in ("email", ""):
         faults.append(Violation("transactional", "is for e-mail only"))
     reply_to = _reply_to(faults, channel, request.reply_to) if request.reply_to else None
-    if request_id and not _REQUEST_ID.fullmatch(request_id):
+    if request_id and not is_request_id(request_id):
         faults.append(Violation("request_id", "must be 1 to 255 visible ASCII characters"))
     if faults or our is None or recipient is None:
         raise InvalidRequestError.of(faults)
@@ -291,6 +291,11 @@ def _time(faults: list[Violation], field: str, timestamp: Timestamp) -> datetime
     except (ValueError, OverflowError):
         faults.append(Violation(field, "is not a valid time"))
         return None
+
+
+def is_request_id(text: str) -> bool:
+    """Tell whether a text can be an idempotency key."""
+    return _REQUEST_ID.fullmatch(text) is not None
 
 
 def request_hash(request: SendMessageRequest) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.kit.bus import Bus, BusConfig
-from services.kit.errors import InvalidRequestError, UnavailableError
+from services.kit.errors import InvalidRequestError, PosthouseError, UnavailableError
 from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.ledger.accept import Intake
@@ -146,13 +146,33 @@ async def test_deadlocks_without_end_are_unavailable(committer: GroupCommitter, 
     assert isinstance(await committer.submit(Unit(items=_items())), Committed)
 
 
-async def _fail_times(book: Book, code: str, times: int) -> None:
-    """Have PostgreSQL itself refuse the next transactions; a sequence remembers what is rolled back."""
+async def test_what_nobody_foresaw_ends_no_committer(committer: GroupCommitter, book: Book) -> None:
+    """Refused together and refused unit by unit; and then, item by item, something that is no refusal."""
+    await _fail_times(book, "22003", 2, then="XX000")
+    for _ in range(4):  # twice as often as there are committers
+        unit = Unit(items=_items(2))
+        async with asyncio.timeout(60):
+            answers = await _together(committer, unit, Unit(items=_items()))
+        assert isinstance(answers[0], Committed)
+        assert [answers[0].refused[item.id].reason for item in unit.items] == ["INTERNAL"] * 2
+        assert isinstance(answers[1], PosthouseError)
+        await book.rows("SELECT setval('faults', 1, false)")
+    assert await book.value("SELECT count(*) FROM messages") == 0
+    await book.rows("DROP TRIGGER fail ON messages")
+    assert isinstance(await committer.submit(Unit(items=_items())), Committed)
+
+
+async def _fail_times(book: Book, code: str, times: int, *, then: str = "") -> None:
+    """Have PostgreSQL itself refuse the next transactions; a sequence remembers what is rolled back.
+
+    Afterwards it takes them, or fails with the code `then`.
+    """
+    rest = f"RAISE EXCEPTION 'fault' USING ERRCODE = '{then}';" if then else ""
     await book.rows("CREATE SEQUENCE faults")
     await book.rows(
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" IF nextval('faults') <= {times} THEN RAISE EXCEPTION 'fault' USING ERRCODE = '{code}'; END IF;"
-        " RETURN NEW; END $$"
+        f" {rest} RETURN NEW; END $$"
     )
     await book.rows("CREATE TRIGGER fail BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION fail()")
 

@@ -31,6 +31,9 @@ _COUNTS = (
 )
 
 
+_ANN = (("x-api-key", "ann"),)
+
+
 def _request(request_id: str = "", body: str = "hello", **fields: Any) -> pb.SendMessageRequest:
     return pb.SendMessageRequest(sender=OURS, recipient=CONTACT, body=body, request_id=request_id, **fields)
 
@@ -240,3 +243,31 @@ async def test_a_fault_of_ours_in_one_check_leaves_its_neighbours_and_their_keys
         results = (await stub.SendMessages(batch)).results
     assert [result.message.replayed for result in results] == [True, False]
     assert await book.rows(_COUNTS) == [(2, 2, 2, 2)]
+
+
+async def test_a_repeat_is_answered_as_before_whatever_would_refuse_it_now(
+    stub: Any, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = _request("key", expire_time=datetime.now(UTC) + timedelta(hours=1))
+    first = await _send(stub, request)
+    check = sending.check_send
+
+    def later(request: pb.SendMessageRequest, *, now: datetime, **options: Any) -> Draft:
+        return check(request, now=now + timedelta(hours=2), **options)
+
+    monkeypatch.setattr(sending, "check_send", later)
+    again = await _send(stub, request)
+    assert _same([first, again])
+    # The key of another caller, another payload, no key: what has expired is refused.
+    request.body = "another"
+    results = (
+        await stub.SendMessages(pb.SendMessagesRequest(requests=[request, request]), metadata=_ANN)
+    ).results
+    assert [result.error.reason for result in results] == ["IDEMPOTENCY_KEY_REUSED"] * 2
+    for unknown in ("", "new", "not a key"):
+        request.request_id = unknown
+        (result,) = (
+            await stub.SendMessages(pb.SendMessagesRequest(requests=[request]), metadata=_ANN)
+        ).results
+        assert result.error.field_violations[0].field == "expire_time"
+    assert await book.rows(_COUNTS) == [(1, 1, 1, 1)]

@@ -106,6 +106,22 @@ async def test_what_comes_with_our_ids_needs_no_answer(stub: Any, book: Book) ->
     assert await book.state(message.id) == "delivered"
 
 
+async def test_news_of_a_message_that_is_gone_is_taken_like_any_other(stub: Any, book: Book) -> None:
+    known, gone_id = await under_way(book), new_id()
+    gone = passed_on("twilio", status("SM9", "delivered", f"?message_id={gone_id}&attempt=1"))
+    assert (await stub.IngestWebhook(gone)).http_status == 200
+    assert (await stub.IngestWebhook(gone)).duplicate_count == 1
+    # Nor does it take from its neighbours.
+    mixed = [
+        status("SM10", "sent", f"?message_id={new_id()}&attempt=1"),
+        status("SM11", "sent", f"?message_id={known.id}&attempt=1"),
+    ]
+    answers = await asyncio.gather(*(stub.IngestWebhook(passed_on("twilio", one)) for one in mixed))
+    assert [answer.http_status for answer in answers] == [200, 200]
+    assert await book.state(known.id) == "sent"
+    assert await book.value("SELECT count(*) FROM provider_events") == 3
+
+
 async def test_sendgrids_events_are_placed_by_the_id_their_message_id_begins_with(
     stub: Any, book: Book
 ) -> None:
