@@ -53,7 +53,7 @@ class MessageRoutes:
         self, request: Request, body: schemas.BatchRequest, idempotency_key: _KEYED = None
     ) -> Response:
         """Accept each message on its own: `status` 202 with the message, or why it was refused."""
-        shared = requests.idempotency_key(idempotency_key)
+        shared = requests.idempotency_key(idempotency_key, request.scope["headers"])
         good, bad = requests.check_items(body.messages, schemas.BatchItem)
         results: list[render.Json] = [{}] * len(body.messages)
         if good:

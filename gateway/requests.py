@@ -26,10 +26,12 @@ def check_content_type(content_type: bytes | None) -> None:
         raise HTTPException(415, "must be application/json")
 
 
-def idempotency_key(given: str | None) -> str:
-    """Return the key of an Idempotency-Key header, "" without one; an empty header is refused."""
+def idempotency_key(given: str | None, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the key of an Idempotency-Key header, "" without one; an empty one, or two, are refused."""
     if given is None:
         return ""
+    if sum(name == b"idempotency-key" for name, _ in headers) > 1:
+        raise InvalidRequestError.field("Idempotency-Key", "must be given once")
     key = given.strip()
     if not key:
         raise InvalidRequestError.field("Idempotency-Key", "must not be empty")

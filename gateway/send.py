@@ -40,7 +40,7 @@ class SendRoute:
             key = headers.get(b"idempotency-key")
             request = requests.send_request(
                 SendRequest.model_validate_json(body),
-                "" if key is None else requests.idempotency_key(key.decode("latin-1")),
+                requests.idempotency_key(None if key is None else key.decode("latin-1"), scope["headers"]),
             )
             message = await self._coalescer.send(
                 request, size=len(body), caller=caller(scope), request_id=scope["state"]["request_id"]

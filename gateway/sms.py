@@ -55,7 +55,7 @@ class SmsRoutes:
                 "TWILIO_PHONE_NUMBER is not set: there is no number to send from",
                 reason="SENDER_NOT_CONFIGURED",
             )
-        key = requests.idempotency_key(idempotency_key)
+        key = requests.idempotency_key(idempotency_key, request.scope["headers"])
         if body.conversation_id:
             await self._check(request, [self._phone_number, body.recipient], body.conversation_id)
         message = await self._coalescer.send(

@@ -190,6 +190,7 @@ async def test_content_type(client: httpx2.AsyncClient) -> None:
     ("headers", "status", "field"),
     [
         ({"idempotency-key": "  "}, 400, "Idempotency-Key"),
+        ([("idempotency-key", "a"), ("Idempotency-Key", "a")], 400, "Idempotency-Key"),
         ({"authorization": b"Bearer \xff"}, 401, None),
     ],
 )

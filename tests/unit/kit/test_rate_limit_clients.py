@@ -81,6 +81,9 @@ def test_without_a_key_the_address_is_the_client() -> None:
     for metadata in ([], [("x-api-key", "")], [("user-agent", "k1")]):
         assert clients.of_call(metadata, "ipv4:192.0.2.1:1").key == "ip:192.0.2.1"
     assert credential([("x-api-key", ""), ("authorization", "Bearer k")]) == "k"
+    assert credential([("authorization", "bearer  k")]) == "k"
+    assert credential([("authorization", "Basic k")]) == ""
+    assert credential([("authorization", "k")]) == ""
 
 
 def test_the_gateway_names_its_caller_and_nobody_else_can() -> None:
