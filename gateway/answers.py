@@ -288,6 +288,7 @@ class PhoneMessage(Shape):
     """A text message as the foundation names its parts."""
 
     id: str
+    conversation_id: str
     direction: DirectionWord
     content: str
     twilio_sid: str | None = Field(description="The provider's id, whichever it is.")
@@ -312,12 +313,12 @@ class PhoneWorkflow(Shape):
 
 
 class PhoneConversation(PhoneWorkflow):
-    """The newest conversation of a phone number, with a page of its messages, newest first."""
+    """The newest conversation of a phone number, and a page of the messages of all, newest first."""
 
     messages: list[PhoneMessage]
     page: int | None = Field(description="Null when a cursor was given.")
     limit: int
-    total: int = Field(description="Messages in all.")
+    total: int = Field(description="Messages of all conversations.")
     next_cursor: str | None = Field(description="Cursor of the next page; null on the last.")
 
 

@@ -197,6 +197,7 @@ def phone_message(item: message_pb2.Message) -> Json:
     """Return the JSON of a text message as the SMS foundation names its parts."""
     return {
         "id": item.id,
+        "conversation_id": item.conversation_id,
         "direction": DIRECTION.word(item.direction),
         "content": item.body,
         "twilio_sid": item.provider_message_id or None,

@@ -1,5 +1,7 @@
 """The SMS-foundation API, kept as thin routes on the same calls."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -13,7 +15,13 @@ from gateway.rpc import Backends, call
 from posthouse.v1 import conversation_pb2, message_pb2
 from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import InvalidRequestError, NotFoundError, PreconditionError
+from services.kit.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PosthouseError,
+    PreconditionError,
+    Violation,
+)
 
 # Every page but the first costs the calls of those before it; a cursor does not.
 _LAST_PAGE = 100
@@ -36,7 +44,7 @@ class SmsRoutes:
         add("/sms/send", self.send, methods=["POST"], summary="Send a text message", status_code=202,
             responses={**documented(answers.Accepted, "Committed.", 202), 409: _NO_NUMBER})  # fmt: skip
         add("/conversations/{phone_number}", self.show, methods=["GET"],
-            summary="Read the newest conversation of a phone number",
+            summary="Read the messages of a phone number",
             responses=documented(answers.PhoneConversation, "A page of messages, newest first."))  # fmt: skip
         add("/conversations/{phone_number}", self.update, methods=["PATCH"],
             summary="Say which workflow the newest conversation of a phone number belongs to",
@@ -81,26 +89,32 @@ class SmsRoutes:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: Annotated[str, Query(description="next_cursor of the page before; `page` is ignored.")] = "",
     ) -> Response:
-        """Return the conversation a phone number, in any form, was last active in, with its messages."""
-        newest = await self._newest(request, phone_number)
-        messages, next_cursor = await self._page(request, newest.id, 1 if cursor else page, limit, cursor)
+        """Return the messages of a contact's number, in any form, with whichever number of ours.
+
+        Tenant, workflow and language are those of the conversation it was last active in.
+        """
+        found = await self._conversations(request, phone_number)
+        messages, next_cursor = await self._page(request, phone_number, 1 if cursor else page, limit, cursor)
         return render.answer(
             {
-                **render.phone_workflow(phone_number, newest),
+                **render.phone_workflow(phone_number, found[0]),
                 "messages": messages,
                 "page": None if cursor else page,
                 "limit": limit,
-                "total": newest.message_count,
+                "total": sum(conversation.message_count for conversation in found),
                 "next_cursor": next_cursor or None,
             }
         )
 
     async def update(self, request: Request, phone_number: str, body: schemas.PhoneUpdate) -> Response:
-        """Change the fields given; null clears a field. Posthouse keeps both and interprets neither."""
+        """Change the fields given of the conversation the number was last active in, and of no other.
+
+        Null clears a field. Posthouse keeps both and interprets neither.
+        """
         given = sorted(body.model_fields_set)
         if not given:
             raise InvalidRequestError.field("body", "must have workflow_type or workflow_id")
-        newest = await self._newest(request, phone_number)
+        newest = (await self._conversations(request, phone_number))[0]
         changed = await call(
             self._conversation.UpdateConversation,
             conversation_pb.UpdateConversationRequest(
@@ -115,42 +129,59 @@ class SmsRoutes:
         )
         return render.answer(render.phone_workflow(phone_number, changed.conversation))
 
-    async def _lookup(self, request: Request, *participants: str) -> list[conversation_pb2.Conversation]:
-        found = await call(
-            self._conversation.LookupConversation,
-            conversation_pb.LookupConversationRequest(
-                participants=participants, channel_family=conversation_pb2.CHANNEL_FAMILY_SMS
-            ),
-            request,
+    async def _lookup(
+        self, request: Request, participants: list[str], names: Mapping[str, str]
+    ) -> list[conversation_pb2.Conversation]:
+        lookup = conversation_pb.LookupConversationRequest(
+            participants=participants, channel_family=conversation_pb2.CHANNEL_FAMILY_SMS
         )
+        with _fields_named(names):
+            found = await call(self._conversation.LookupConversation, lookup, request)
         return list(found.conversations)
 
-    async def _newest(self, request: Request, phone_number: str) -> conversation_pb2.Conversation:
-        found = await self._lookup(request, phone_number)
+    async def _conversations(
+        self, request: Request, phone_number: str
+    ) -> list[conversation_pb2.Conversation]:
+        """Return the conversations of a number, newest activity first; raises NotFoundError for none."""
+        found = await self._lookup(request, [phone_number], {"participants[0]": "phone_number"})
         if not found:
             raise NotFoundError("this number has no conversation", reason="CONVERSATION_NOT_FOUND")
-        return found[0]
+        return found
 
     async def _check(self, request: Request, participants: list[str], conversation_id: str) -> None:
         """Refuse a conversation that the message would not become part of."""
-        found = await self._lookup(request, *participants)
+        found = await self._lookup(request, participants, {"participants[1]": "to"})
         if conversation_id not in {conversation.id for conversation in found}:
             raise InvalidRequestError.field("conversation_id", "is not the conversation of these two numbers")
 
     async def _page(
-        self, request: Request, conversation_id: str, page: int, limit: int, token: str
+        self, request: Request, phone_number: str, page: int, limit: int, token: str
     ) -> tuple[list[render.Json], str]:
         for number in range(1, page + 1):
-            response = await call(
-                self._conversation.ListConversationMessages,
-                conversation_pb.ListConversationMessagesRequest(
-                    conversation_id=conversation_id, page_size=limit, page_token=token
-                ),
-                request,
+            asked = conversation_pb.ListConversationMessagesRequest(
+                participant=phone_number,
+                channel_family=conversation_pb2.CHANNEL_FAMILY_SMS,
+                page_size=limit,
+                page_token=token,
             )
+            with _fields_named({"page_token": "cursor", "participant": "phone_number"}):
+                response = await call(self._conversation.ListConversationMessages, asked, request)
             token = response.next_page_token
             if number == page:
                 return [render.phone_message(message) for message in response.messages], token
             if not token:
                 break
         return [], ""
+
+
+@contextmanager
+def _fields_named(names: Mapping[str, str]) -> Iterator[None]:
+    """Have errors name the fields of the routes instead of those of the calls behind them."""
+    try:
+        yield
+    except PosthouseError as error:
+        error.violations = tuple(
+            Violation(names.get(violation.field, violation.field), violation.description)
+            for violation in error.violations
+        )
+        raise

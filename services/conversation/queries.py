@@ -129,20 +129,45 @@ async def list_conversation_messages(
 
     Raises NotFoundError when there is no such conversation. The order is that of messages_conversation.
     """
-    statement = (
-        sa.select(*MESSAGE_COLUMNS)
-        .where(messages.c.conversation_id == conversation_id)
-        .order_by(messages.c.message_time.desc(), messages.c.id.desc())
-        .limit(limit + 1)
-    )
+    of_it = sa.select(*MESSAGE_COLUMNS).where(messages.c.conversation_id == conversation_id)
+    statement = _newest(of_it, messages.c, limit)
     if after is not None:
         statement = statement.where(beyond(messages.c.message_time, messages.c.id, after))
-    rows = (await connection.execute(statement)).all()
-    if not rows:
+    page, last = await _message_page(connection, statement, limit)
+    if not page:
         await get_conversation(connection, conversation_id)
+    return page, last
+
+
+async def list_messages_of_all(
+    connection: AsyncConnection, conversation_ids: Sequence[str], *, after: Position | None, limit: int
+) -> tuple[list[message_pb2.Message], Position | None]:
+    """Return a page of several conversations together, in the order and the shape of a single one's.
+
+    Each is read by messages_conversation, no further than the page could reach.
+    """
+    ids = sa.select(conversations.c.id).where(conversations.c.id.in_(conversation_ids)).subquery("ids")
+    reached = sa.select(messages.c.id, messages.c.message_time).where(messages.c.conversation_id == ids.c.id)
+    if after is not None:
+        reached = reached.where(beyond(messages.c.message_time, messages.c.id, after))
+    each = _newest(reached, messages.c, limit).lateral("each")
+    page = _newest(sa.select(each.c.id).select_from(ids.join(each, sa.true())), each.c, limit)
+    statement = _newest(sa.select(*MESSAGE_COLUMNS).where(messages.c.id.in_(page)), messages.c, limit)
+    return await _message_page(connection, statement, limit)
+
+
+async def _message_page(
+    connection: AsyncConnection, statement: sa.Select[Any], limit: int
+) -> tuple[list[message_pb2.Message], Position | None]:
+    rows = (await connection.execute(statement)).all()
     last = Position(rows[limit - 1].message_time, rows[limit - 1].id) if len(rows) > limit else None
     keyring = keyring_of(connection)
     return [message_from_row(row, keyring) for row in rows[:limit]], last
+
+
+def _newest(statement: sa.Select[Any], columns: Any, limit: int) -> sa.Select[Any]:
+    """Return a statement's newest messages: a page, and one more that tells of another."""
+    return statement.order_by(columns.message_time.desc(), columns.id.desc()).limit(limit + 1)
 
 
 def conversation_not_found(conversation_id: str) -> NotFoundError:

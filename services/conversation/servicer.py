@@ -9,11 +9,12 @@ from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation import lookup, queries, updates
 from services.conversation.changes import list_changes
-from services.conversation.fields import read_participants
+from services.conversation.fields import read_participant, read_participants
 from services.conversation.filters import read_family, read_filter
 from services.conversation.search import read_search, search_messages
 from services.conversation.statistics import Statistics, read_window
 from services.conversation.watching import Watchers
+from services.kit.errors import InvalidRequestError, NotFoundError
 from services.kit.ids import parse_id
 from services.kit.page_tokens import read_token, write_token
 from services.kit.paging import decode_token, encode_token, page_size
@@ -65,7 +66,9 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def ListConversationMessages(
         self, request: pb.ListConversationMessagesRequest, _context: _Context
     ) -> pb.ListConversationMessagesResponse:
-        """Return one page of a conversation's messages, newest first."""
+        """Return one page of the messages of a conversation or of a participant, newest first."""
+        if request.participant:
+            return await self._list_messages_of(request)
         conversation_id = parse_id("conversation_id", request.conversation_id)
         filter_key = ["messages", conversation_id]
         after = read_token(request.page_token, filter_key)
@@ -73,6 +76,25 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         async with self._database.read() as connection:
             page, last = await queries.list_conversation_messages(
                 connection, conversation_id, after=after, limit=size
+            )
+        token = write_token(filter_key, last) if last else ""
+        return pb.ListConversationMessagesResponse(messages=page, next_page_token=token)
+
+    async def _list_messages_of(
+        self, request: pb.ListConversationMessagesRequest
+    ) -> pb.ListConversationMessagesResponse:
+        if request.conversation_id:
+            raise InvalidRequestError.field("participant", "must not be given with a conversation_id")
+        participant = read_participant("participant", request.participant, region=self._phone_region)
+        family = read_family("channel_family", request.channel_family)
+        filter_key = ["messages of", participant.canonical, family]
+        after = read_token(request.page_token, filter_key)
+        async with self._database.read() as connection:
+            found = await lookup.find_conversations(connection, [participant], channel_family=family)
+            if not found:
+                raise NotFoundError("there is no such conversation", reason="CONVERSATION_NOT_FOUND")
+            page, last = await queries.list_messages_of_all(
+                connection, [item.id for item in found], after=after, limit=page_size(request.page_size)
             )
         token = write_token(filter_key, last) if last else ""
         return pb.ListConversationMessagesResponse(messages=page, next_page_token=token)

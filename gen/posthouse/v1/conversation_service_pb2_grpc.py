@@ -123,7 +123,7 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConversationMessages(self, request, context):
-        """Lists the messages of one conversation, newest first.
+        """Lists the messages of one conversation, or of all conversations of one participant, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

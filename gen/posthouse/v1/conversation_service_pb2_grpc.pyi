@@ -40,7 +40,7 @@ class ConversationServiceStub:
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]
     """Lists conversations, newest activity first."""
     ListConversationMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationMessagesRequest, _conversation_service_pb2.ListConversationMessagesResponse]
-    """Lists the messages of one conversation, newest first."""
+    """Lists the messages of one conversation, or of all conversations of one participant, newest first."""
     ListConversationChanges: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationChangesRequest, _conversation_service_pb2.ListConversationChangesResponse]
     """Lists the changes of a conversation's language and tenant, newest first."""
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]
@@ -70,7 +70,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """Lists conversations, newest activity first."""
     ListConversationMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationMessagesRequest, _conversation_service_pb2.ListConversationMessagesResponse]  # type: ignore[assignment]
-    """Lists the messages of one conversation, newest first."""
+    """Lists the messages of one conversation, or of all conversations of one participant, newest first."""
     ListConversationChanges: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationChangesRequest, _conversation_service_pb2.ListConversationChangesResponse]  # type: ignore[assignment]
     """Lists the changes of a conversation's language and tenant, newest first."""
     SearchMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
@@ -121,7 +121,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.ListConversationMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ListConversationMessagesResponse, _abc.Awaitable[_conversation_service_pb2.ListConversationMessagesResponse]]:
-        """Lists the messages of one conversation, newest first."""
+        """Lists the messages of one conversation, or of all conversations of one participant, newest first."""
 
     @_abc_1.abstractmethod
     def ListConversationChanges(

@@ -178,6 +178,48 @@ async def test_messages_are_paged_newest_first(stub: Any, seed: Seed) -> None:
     assert page.messages[-1].direction == message_pb2.DIRECTION_INBOUND
 
 
+async def test_messages_of_a_number_are_those_of_all_its_conversations(
+    stub: Any, seed: Seed, refusal: Callable[[Any], Any]
+) -> None:
+    threads = [await seed.conversation(ours=ours) for ours in (OURS, "+15550005678", "+15550009999")]
+    made = [await seed.message(threads[n % 3]) for n in range(7)]
+    same_time = sorted([await seed.message(thread, message_time=START) for thread in threads])
+    await seed.message(await seed.conversation("+15550001111"))
+    await seed.message(await seed.conversation(family="email"))
+    seen: list[str] = []
+    token = ""
+    while True:
+        request = pb.ListConversationMessagesRequest(
+            participant="(555) 987-6543",
+            channel_family=conversation_pb2.CHANNEL_FAMILY_SMS,
+            page_size=3,
+            page_token=token,
+        )
+        page = await stub.ListConversationMessages(request)
+        seen += [message.id for message in page.messages]
+        token = page.next_page_token
+        if not token:
+            break
+        await seed.message(threads[0])
+    assert seen == [*same_time, *made][::-1]
+
+    of_one = pb.ListConversationMessagesRequest(conversation_id=threads[0], page_size=1)
+    other_token = (await stub.ListConversationMessages(of_one)).next_page_token
+    for fields, field in (
+        ({"participant": CONTACT, "conversation_id": threads[0]}, "participant"),
+        ({"participant": "+999"}, "participant"),
+        ({"participant": CONTACT, "page_token": other_token}, "page_token"),
+    ):
+        error = await refusal(stub.ListConversationMessages(pb.ListConversationMessagesRequest(**fields)))
+        assert [violation.field for violation in error.violations] == [field]
+    nobody = pb.ListConversationMessagesRequest(participant="+15550007777")
+    error = await refusal(stub.ListConversationMessages(nobody))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND")
+    silent = await seed.conversation("+15550007777")
+    assert silent
+    assert not (await stub.ListConversationMessages(nobody)).messages
+
+
 async def test_an_exact_page_is_the_last(stub: Any, seed: Seed) -> None:
     for n in range(3):
         await seed.conversation(f"+1555000{n:04}")
@@ -307,6 +349,9 @@ async def test_indexes_serve_every_list(database: Database, seed: Seed, explain:
     assert "conversations_participant_b" in plan
     plan = await explain(queries.find_by_participant, OURS, channel_family="", limit=100)
     assert walk in plan
+    ids = [thread, new_id(), new_id()]
+    plan = await explain(queries.list_messages_of_all, ids, after=after, limit=50)
+    assert "messages_conversation" in plan
     plan = await explain(queries.find_by_ids, [thread, new_id(), new_id()])
     assert "conversations_pkey" in plan
 

@@ -15,7 +15,7 @@ from posthouse.v1 import conversation_pb2, dispatch_pb2, message_pb2
 from posthouse.v1 import conversation_service_pb2 as conversation_pb
 from posthouse.v1 import dispatch_service_pb2 as dispatch_pb
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import ForbiddenError
+from services.kit.errors import ForbiddenError, InvalidRequestError
 from services.kit.status import to_item_error
 from tests.unit.gateway import samples
 from tests.unit.gateway.conftest import MAX_WEBHOOK, PHONE, Gateway
@@ -345,7 +345,7 @@ async def test_conversation_of_a_number(client: httpx2.AsyncClient, fakes: Fakes
 
     fakes.answers["ListConversationMessages"] = page
     fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse(
-        conversations=[samples.conversation()]
+        conversations=[samples.conversation(), samples.conversation()]
     )
     for number, expected in [(1, ["m1"]), (3, ["m3"]), (5, [])]:
         response = await client.get(f"/conversations/+15559876543?page={number}&limit=1")
@@ -357,6 +357,7 @@ async def test_conversation_of_a_number(client: httpx2.AsyncClient, fakes: Fakes
     assert found["page"] is None
     conversation = samples.conversation()
     assert found["conversation_id"] == conversation.id
+    assert found["total"] == 2 * conversation.message_count
     assert found["tenant_id"] == conversation.tenant_id
     assert found["workflow_type"] == conversation.workflow_type
     assert found["language"] == conversation.language
@@ -364,11 +365,32 @@ async def test_conversation_of_a_number(client: httpx2.AsyncClient, fakes: Fakes
     assert (message["direction"], message["content"], message["twilio_sid"]) == ("outbound", "b", "p1")
     assert (message["delivery_status"], message["created_at"]) == ("delivered", samples.NOON_TEXT)
     assert fakes.seen[0].request.participants == ["+15559876543"]
+    assert fakes.seen[1].request == conversation_pb.ListConversationMessagesRequest(
+        participant="+15559876543", channel_family=conversation_pb2.CHANNEL_FAMILY_SMS, page_size=1
+    )
     fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse()
     response = await client.get("/conversations/+15550000000")
     assert (response.status_code, response.json()["reason"]) == (404, "CONVERSATION_NOT_FOUND")
     response = await client.get("/conversations/+15550000000?page=0&limit=999")
     assert [error["field"] for error in response.json()["errors"]] == ["page", "limit"]
+
+
+async def test_errors_of_a_number_name_what_the_caller_sent(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    fakes.answers["LookupConversation"] = InvalidRequestError.field("participants[0]", "is no number")
+    for response in (
+        await client.get("/conversations/+999"),
+        await client.patch("/conversations/+999", json={"workflow_id": "1"}),
+    ):
+        assert (response.status_code, response.json()["detail"]) == (400, "phone_number: is no number")
+    fakes.answers["LookupConversation"] = InvalidRequestError.field("participants[1]", "is no number")
+    response = await client.post("/sms/send", json={"to": "+999", "body": "hi", "conversation_id": "c1"})
+    assert [error["field"] for error in response.json()["errors"]] == ["to"]
+    fakes.answers["LookupConversation"] = conversation_pb.LookupConversationResponse(
+        conversations=[samples.conversation()]
+    )
+    fakes.answers["ListConversationMessages"] = InvalidRequestError.field("page_token", "is not ours")
+    response = await client.get("/conversations/+15559876543?cursor=zz")
+    assert [error["field"] for error in response.json()["errors"]] == ["cursor"]
 
 
 async def test_workflow_of_a_number(client: httpx2.AsyncClient, fakes: Fakes) -> None:
