@@ -1,6 +1,7 @@
 """What commands share that work on the ledger itself, whether or not the processes of a stack run."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from services.kit.config import Settings, WrongSettingError, load_settings
-from services.kit.errors import PosthouseError
+from services.kit.errors import PosthouseError, UnavailableError
 from services.kit.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def settings_of(data_dir: Path | None, process: str) -> Settings:
 
     settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
     configure_logging(process, level="error", style="console")
+    # It sets a level of its own, and warns of every try; the command says once that none succeeded.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     state = None if "database_url" in settings.model_fields_set else DataDir(settings.data_dir).read_state()
     return settings if state is None else settings.model_copy(update={"database_url": state.database_url})
 
@@ -41,7 +44,10 @@ def settings_of(data_dir: Path | None, process: str) -> Settings:
 async def opened_ledger(
     settings: Settings, name: str, *, pool_size: int = 2, database_timeout: float | None = None
 ) -> "AsyncIterator[Database]":
-    """Yield the ledger of a command; `database_timeout` is in seconds, by default that of the settings."""
+    """Yield the ledger of a command; `database_timeout` is in seconds, by default that of the settings.
+
+    Raises UnavailableError that says where it was looked for, when nobody has said where it is.
+    """
     from services.ledger.database import Database  # noqa: PLC0415 - commands that need none need not load it
 
     database = Database(
@@ -54,6 +60,11 @@ async def opened_ledger(
     await database.start()
     try:
         yield database
+    except UnavailableError as error:
+        if "database_url" in settings.model_fields_set:
+            raise
+        reason = f"no stack runs on {settings.data_dir}, and DATABASE_URL is not set"
+        raise UnavailableError(f"{error.message}: {reason}; --data-dir names another folder") from error
     finally:
         await database.close()
 
