@@ -43,7 +43,7 @@ class Gate:
     @property
     def clear(self) -> bool:
         """Tell whether everything may be sent that is no retry."""
-        return self.breakers.all_closed and self.governor.unlimited
+        return self.breakers.all_closed and self.governor.unlimited and self.senders.unlimited
 
     def still_allows(self, channel: str, admission: "Admission | None") -> bool:
         """Tell whether messages of a channel that were admitted a while ago may be sent now.

@@ -1,8 +1,15 @@
-"""Messages a second by sender: who is over the rate is given a time of its own to come back at."""
+"""Messages a second by sender: who is over the rate is given a time of its own to come back at.
+
+It is asked before the claim, so that who waits keeps its lane, and has no attempt that never was.
+"""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
+
+from services.ledger.waiting import Waiting
 
 # Stands for every sender that is not named.
 ANY: Final = "*"
@@ -32,6 +39,19 @@ class _SharedTime:
         self._read_at = moment
         self.sharers = self._dispatchers()
         return self._passed
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is among messages that wait: their senders by id; `wait` is None when nobody is held."""
+
+    senders: dict[str, str] = field(default_factory=dict)
+    wait: float | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the messages that may go."""
+        return list(self.senders)
 
 
 class SenderRates:
@@ -71,6 +91,26 @@ class SenderRates:
             return 0.0
         self._remember(message_id, slot)
         return min(wait, _LONGEST_WAIT)
+
+    def choose(self, waiting: Sequence[Waiting], limit: int) -> Turns:
+        """Return which of waiting messages may go now, at most `limit`, and when the first of the others."""
+        turns = Turns()
+        for message in waiting:
+            if len(turns.senders) >= limit:
+                break
+            wait = self.hold(message.id, message.sender)
+            if not wait:
+                turns.senders[message.id] = message.sender
+            elif turns.wait is None or wait < turns.wait:
+                turns.wait = wait
+        return turns
+
+    def return_unused(self, turns: Turns, used: Iterable[str]) -> None:
+        """Return the turns of messages that were not claimed after all."""
+        unused = turns.senders.keys() - used
+        for sender, count in Counter(turns.senders[message_id] for message_id in unused).items():
+            for _ in range(count):
+                self.give_back(sender)
 
     def give_back(self, sender: str) -> None:
         """Return a turn that was not used."""

@@ -117,11 +117,8 @@ class Postman:
         senders = self._gate.senders
         for message in messages:
             if message.content_error is not None:
+                senders.give_back(message.sender)
                 unsendable.append(self._unreadable(message, message.content_error))
-                continue
-            if not senders.unlimited and (wait := senders.hold(message.id, message.sender)):
-                metrics.MESSAGES_HELD_BACK.labels(message.channel, "sender").inc()
-                unsendable.append(held_back(message, wait, "the rate of its sender is used up"))
                 continue
             history = histories.get(message.id, NOTHING)
             if history.retrying and history.age(message.attempt_time) > self._policy.max_age:

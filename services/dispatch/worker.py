@@ -16,6 +16,7 @@ from services.dispatch.ownership import Ownership
 from services.dispatch.progress import Progress
 from services.dispatch.publish import claim_announcement
 from services.dispatch.refusing import Refuser
+from services.dispatch.sender_rates import Turns
 from services.dispatch.sending import Postman
 from services.dispatch.settling import Settler
 from services.dispatch.tracing import traced_batch
@@ -32,6 +33,7 @@ from services.ledger.mail_threads import MailThread, load_threads
 from services.ledger.outcomes import Settlement
 from services.ledger.relay import Relay
 from services.ledger.tries import load_tries
+from services.ledger.waiting import load_waiting
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
@@ -217,6 +219,7 @@ class Dispatcher:
         size = sum(len(item.envelope.message_ids) for item in work)
         limit = None if admission is None or admission.limit >= size else admission.limit
         event_outbox_id = new_id()
+        turns = await self._turns(outbox_ids, size if limit is None else limit)
         self._faults.reach("dispatch.before_claim")
         async with self._database.hot() as connection:
             claimed, taken = await claim(
@@ -227,7 +230,11 @@ class Dispatcher:
                 event_outbox_id=event_outbox_id,
                 republish_after=self._republish_after,
                 limit=limit,
+                only=None if turns is None else turns.ids,
             )
+        if turns is not None:
+            self._gate.senders.return_unused(turns, [message.id for message in claimed])
+        held = None if turns is None else turns.wait
         before: Mapping[str, set[str]] | None = None
         if self._company.present:
             before = await self._until_done(lambda: self._company.before(claimed))
@@ -244,7 +251,7 @@ class Dispatcher:
                 await self._inquirer.adopt(abandoned, owner=owner, own=[message.id for message in claimed])
             size = sum(len(item.envelope.message_ids) for item in work if item.envelope.outbox_id in taken)
             # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
-            partly = limit is not None and len(claimed) >= limit
+            partly = held is not None or (limit is not None and len(claimed) >= limit)
             if len(claimed) < size and not partly:
                 await self._until_done(lambda: self._refuser.refuse(list(taken), owner=owner))
             if claimed:
@@ -253,9 +260,19 @@ class Dispatcher:
             async with traced_batch(self._database, work, claimed):
                 all_sent = await self._send(parts, () if partly else list(taken), owner, admission)
             if partly and all_sent and admission is not None:
-                delay = self._gate.delay(channel, size - len(claimed), admission.reason)
-                metrics.DISPATCH_POSTPONED.labels(channel, admission.reason).inc(len(taken))
+                reason = admission.reason if held is None else "sender"
+                delay = self._gate.delay(channel, size - len(claimed), reason) if held is None else held
+                metrics.DISPATCH_POSTPONED.labels(channel, reason).inc(len(taken))
                 await self._until_done(lambda: self._keep(list(taken), claimed, owner, delay))
+                if held is not None:
+                    await self._refuser.refuse(list(taken), owner=None)
+
+    async def _turns(self, outbox_ids: Sequence[str], limit: int) -> Turns | None:
+        """Return which messages their senders' rates let go; None where there are no such rates."""
+        if self._gate.senders.unlimited:
+            return None
+        async with self._database.hot() as connection:
+            return self._gate.senders.choose(await load_waiting(connection, outbox_ids), limit)
 
     async def _keep(
         self, outbox_ids: Sequence[str], claimed: Sequence[ClaimedMessage], owner: int, delay: float

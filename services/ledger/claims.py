@@ -70,6 +70,7 @@ _CLAIM_SOME = HotStatement(
       AND NOT EXISTS (
         SELECT FROM opt_outs p WHERE p.recipient = n.recipient AND p.sender = n.sender AND NOT n.transactional
       )
+      AND (%(only)s::uuid[] IS NULL OR n.id = ANY(%(only)s::uuid[]))
     ORDER BY u.message_id LIMIT %(limit)s
   """,
     )
@@ -240,13 +241,15 @@ async def claim(
     event_outbox_id: str,
     republish_after: float,
     limit: int | None = None,
+    only: Sequence[str] | None = None,
 ) -> tuple[list[ClaimedMessage], dict[str, bool]]:
     """Take envelopes that nobody holds, and the waiting messages in them, at most `limit` of them.
 
-    Returns the messages in order of acceptance, and the ids of the envelopes that are ours now: those
-    whose value is true were held before by a dispatcher that has died, perhaps over some messages.
+    With `only`, no other messages than those. Returns the messages in order of acceptance, and the ids of
+    the envelopes that are ours now: those whose value is true were held before by a dispatcher that has
+    died, perhaps over some messages.
     """
-    statement = _CLAIM if limit is None else _CLAIM_SOME
+    statement = _CLAIM if limit is None and only is None else _CLAIM_SOME
     cursor = await statement.execute(
         connection,
         {
@@ -254,6 +257,7 @@ async def claim(
             "owner": owner,
             "lease": lease,
             "limit": limit,
+            "only": None if only is None else plain_array(only),
             "event_outbox_id": event_outbox_id,
             "event_subject": EVENT_SUBJECT,
             "republish_after": republish_after,

@@ -11,6 +11,8 @@ from .steering import BOTH, SecondProvider, install
 
 pytestmark = pytest.mark.integration
 
+_DUE = "UPDATE outbox SET due_time = now() WHERE subject LIKE 'posthouse.dispatch.%%' RETURNING true"
+_LANES = "SELECT DISTINCT subject FROM outbox WHERE subject LIKE 'posthouse.dispatch.%%'"
 _ATTEMPTS = (
     "SELECT number, provider, outcome, route_reason FROM dispatch_attempts"
     " WHERE message_id = %s ORDER BY number"
@@ -156,8 +158,12 @@ async def test_the_rate_of_a_sender_is_kept_and_others_are_not_held_up(
     house: House, provider: ScriptedProvider
 ) -> None:
     await house.dispatch(sender_rates="+15550001111=10")
-    slow = await house.send(*[f"slow {n}" for n in range(25)], sender="+15550001111")
+    slow = await house.send(*[f"slow {n}" for n in range(25)], sender="+15550001111", priority="PRIORITY_LOW")
     await house.send("fast")
+    await house.until_true("SELECT count(*) > 9 FROM messages WHERE state = 'sent'")
+    # Who waits is in its own lane, and on none that the retry budget holds for.
+    lanes = {row[0] for row in await house.book.rows(_LANES)}
+    assert lanes <= {"posthouse.dispatch.sms", "posthouse.dispatch.sms.low"}
     await house.until("sent", *slow)
     took = await house.book.value(
         "SELECT extract(epoch FROM max(start_time) - min(start_time))::float8 FROM dispatch_attempts a"
@@ -166,8 +172,28 @@ async def test_the_rate_of_a_sender_is_kept_and_others_are_not_held_up(
     )
     assert took >= (25 - 10 - 1) / 10
     assert provider.bodies.index("fast") <= 11
-    # Waiting has cost no attempt.
-    assert await house.book.value("SELECT count(*) FROM dispatch_attempts") == 26
+    # Waiting has cost no attempt, and is no event.
+    assert await house.book.rows("SELECT number, count(*) FROM dispatch_attempts GROUP BY 1") == [(1, 26)]
+    assert await house.book.rows("SELECT max(attempt_count), max(event_count) FROM messages") == [(1, 3)]
+    assert [body for body in provider.bodies if body != "fast"] == [f"slow {n}" for n in range(25)]
+    await house.until_outbox_is_empty()
+
+
+async def test_who_waits_for_the_turn_of_its_sender_expires_all_the_same(
+    house: House, provider: ScriptedProvider
+) -> None:
+    await house.dispatch(sender_rates="*=0.01")
+    first, second = await house.send("first", "second")
+    await house.until("sent", first)
+    await house.until_true(
+        "SELECT count(*) = 1 FROM outbox WHERE owner IS NULL AND cardinality(message_ids) = 1"
+        " AND subject LIKE 'posthouse.dispatch.%%'"
+    )
+    await house.book.rows("UPDATE messages SET expire_time = now() WHERE state = 'pending' RETURNING true")
+    await house.book.rows(_DUE)
+    await house.until("failed", second)
+    assert await house.book.rows("SELECT reason FROM dead_letters") == [("expired",)]
+    assert provider.bodies == ["first"]
     await house.until_outbox_is_empty()
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from services.dispatch import sender_rates
-from services.dispatch.sender_rates import SenderRates
+from services.dispatch.sender_rates import SenderRates, Turns
+from services.ledger.waiting import Waiting
 from tests.unit.kit.test_breaker import Time
 
 A, B = "+15550001111", "+15550002222"
@@ -56,6 +57,20 @@ def test_dispatchers_share_the_rate_of_a_sender_as_their_number_changes() -> Non
     clock.now += 1.0
     dispatchers = 1
     assert [rates.hold(f"m{n}", A) for n in (3, 4)] == [0.0, 0.25]
+
+
+def test_those_whose_turn_it_is_are_chosen_in_order_and_the_others_keep_their_turns() -> None:
+    clock = Time()
+    rates = SenderRates({A: 2.0}, clock=clock)
+    waiting = [Waiting(f"m{n}", A) for n in range(4)] + [Waiting("other", B)]
+    assert rates.choose(waiting, 1) == Turns({"m0": A}, None)
+    turns = rates.choose(waiting[1:], 9)
+    assert turns == Turns({"m1": A, "other": B}, 0.5)
+    # Nobody could claim one of them.
+    rates.return_unused(turns, ["other"])
+    clock.now += 0.5
+    assert rates.choose(waiting[2:4], 9) == Turns({"m2": A}, 0.5)
+    assert rates.choose([Waiting("m4", A)], 9) == Turns({}, 0.5)
 
 
 def test_an_unused_turn_is_given_back() -> None:
