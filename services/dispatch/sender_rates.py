@@ -18,6 +18,8 @@ ANY: Final = "*"
 _LONGEST_WAIT: Final = 300.0
 # Seconds a message may come back early.
 _EARLY: Final = 0.05
+# Seconds until it is looked again whether the earlier messages of a conversation have left.
+_BEHIND_WAIT: Final = 1.0
 # Times given out that are remembered; beyond it the oldest are forgotten, and their messages get new ones.
 _MOST_SLOTS: Final = 200_000
 
@@ -95,14 +97,20 @@ class SenderRates:
     def choose(self, waiting: Sequence[Waiting], limit: int) -> Turns:
         """Return which of waiting messages may go now, at most `limit`, and when the first of the others."""
         turns = Turns()
+        # Nobody goes before an earlier message of the same conversation.
+        held: set[str] = set()
         for message in waiting:
             if len(turns.senders) >= limit:
                 break
             wait = self.hold(message.id, message.sender)
+            if not wait and (message.behind or message.conversation_id in held):
+                self.give_back(message.sender)
+                wait = _BEHIND_WAIT
             if not wait:
                 turns.senders[message.id] = message.sender
-            elif turns.wait is None or wait < turns.wait:
-                turns.wait = wait
+                continue
+            held.add(message.conversation_id)
+            turns.wait = wait if turns.wait is None else min(wait, turns.wait)
         return turns
 
     def return_unused(self, turns: Turns, used: Iterable[str]) -> None:

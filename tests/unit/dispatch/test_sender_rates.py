@@ -62,7 +62,7 @@ def test_dispatchers_share_the_rate_of_a_sender_as_their_number_changes() -> Non
 def test_those_whose_turn_it_is_are_chosen_in_order_and_the_others_keep_their_turns() -> None:
     clock = Time()
     rates = SenderRates({A: 2.0}, clock=clock)
-    waiting = [Waiting(f"m{n}", A) for n in range(4)] + [Waiting("other", B)]
+    waiting = [Waiting(f"m{n}", A, f"c{n}") for n in range(4)] + [Waiting("other", B, "c9")]
     assert rates.choose(waiting, 1) == Turns({"m0": A}, None)
     turns = rates.choose(waiting[1:], 9)
     assert turns == Turns({"m1": A, "other": B}, 0.5)
@@ -70,7 +70,17 @@ def test_those_whose_turn_it_is_are_chosen_in_order_and_the_others_keep_their_tu
     rates.return_unused(turns, ["other"])
     clock.now += 0.5
     assert rates.choose(waiting[2:4], 9) == Turns({"m2": A}, 0.5)
-    assert rates.choose([Waiting("m4", A)], 9) == Turns({}, 0.5)
+    assert rates.choose([Waiting("m4", A, "c4")], 9) == Turns({}, 0.5)
+
+
+def test_nobody_goes_before_an_earlier_message_of_the_conversation() -> None:
+    rates = SenderRates({A: 10.0}, clock=Time())
+    behind = [Waiting("m1", A, "c1", behind=True), Waiting("m2", A, "c1"), Waiting("m3", A, "c2")]
+    assert rates.choose(behind, 9) == Turns({"m3": A}, 1.0)
+    # Who waits for another has used no turn up.
+    assert rates.choose([Waiting(f"n{n}", A, f"d{n}") for n in range(12)], 99).ids == [
+        f"n{n}" for n in range(9)
+    ]
 
 
 def test_an_unused_turn_is_given_back() -> None:
