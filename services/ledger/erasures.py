@@ -35,11 +35,20 @@ _MESSAGES = """
 SELECT id::text FROM messages WHERE conversation_id = ANY(%(ids)s::uuid[])
 ORDER BY conversation_id, state = 'sending', message_time DESC LIMIT %(limit)s
 """
-# A mail may have joined the conversation of another address that it answers: all mail is gone through.
+# A mail may have joined the conversation of another address that it answers: all mail is gone through, so
+# many conversations at a time that no statement takes long, whatever the size of the ledger.
 _STRAY_MAIL = """
-SELECT id::text FROM messages
-WHERE channel = 'email' AND lower(%(address)s) IN (lower(sender), lower(recipient)) LIMIT %(limit)s
+WITH page AS (
+  SELECT id, channel_family FROM conversations WHERE id > %(after)s::uuid ORDER BY id LIMIT %(page)s
+)
+SELECT (SELECT id::text FROM page ORDER BY id DESC LIMIT 1), ARRAY(
+  SELECT m.id::text FROM page, messages m
+  WHERE page.channel_family = 'email' AND m.conversation_id = page.id AND m.channel = 'email'
+    AND lower(%(address)s) IN (lower(m.sender), lower(m.recipient)) LIMIT %(limit)s
+)
 """
+_STRAY_PAGE = 1000
+_BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 _PERSON = (
     "DELETE FROM contacts WHERE address = %(address)s",
     "DELETE FROM tenant_numbers WHERE address = %(address)s",
@@ -113,11 +122,12 @@ async def step(connection: HotConnection, erasure: Pending) -> bool | None:
     chosen = {"address": erasure.address, "limit": BATCH_SIZE}
     found = await _rows(connection, _MAIL_CONVERSATIONS if mail else _CONVERSATIONS, chosen)
     conversations = [row[0] for row in found]
-    messages = await _rows(connection, _MESSAGES, {"ids": plain_array(conversations), "limit": BATCH_SIZE})
+    rows = await _rows(connection, _MESSAGES, {"ids": plain_array(conversations), "limit": BATCH_SIZE})
+    messages = [row[0] for row in rows]
     if not messages and mail:
-        messages = await _rows(connection, _STRAY_MAIL, chosen)
+        messages = await _stray_mail(connection, chosen)
     if messages:
-        return True if await _clear(connection, erasure, [row[0] for row in messages]) else None
+        return True if await _clear(connection, erasure, messages) else None
     if conversations:
         await _drop(connection, erasure, conversations)
         return True
@@ -126,6 +136,18 @@ async def step(connection: HotConnection, erasure: Pending) -> bool | None:
             await connection.execute(statement, chosen)
         await connection.execute(_END, {"id": erasure.id})
     return False
+
+
+async def _stray_mail(connection: HotConnection, chosen: dict[str, Any]) -> list[str]:
+    """Return mails of an address in conversations of others, up to the limit; none when none is left."""
+    after: str | None = _BEFORE_ALL
+    while after is not None:
+        ((after, found),) = await _rows(
+            connection, _STRAY_MAIL, {**chosen, "after": after, "page": _STRAY_PAGE}
+        )
+        if found:
+            return list(found)
+    return []
 
 
 async def _clear(connection: HotConnection, erasure: Pending, ids: list[str]) -> int:

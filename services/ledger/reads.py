@@ -17,7 +17,7 @@ from services.ledger.row_mapping import (
     message_from_row,
     open_row,
 )
-from services.ledger.states import SENDING
+from services.ledger.states import RARE, SENDING
 from services.ledger.tables import dispatch_attempts, message_events, messages, provider_events
 
 
@@ -52,14 +52,25 @@ async def list_messages(
 
     Channel, state and direction are words ("sms"), the ids canonical UUIDs. Within a conversation the
     order is message_time, then id, as messages_conversation has it; else it is the id, whose first
-    half is the time of acceptance, as the primary key has it. The other filters have no index of
-    their own: they walk the same one, and a rare state in a large ledger takes a long walk.
+    half is the time of acceptance, as the primary key has it. Failed, undelivered, cancelled and unknown
+    messages are found by the event that made them so; the other filters walk the primary key.
     """
     statement = sa.select(*MESSAGE_COLUMNS).limit(limit)
     if conversation_id:
         statement = statement.where(messages.c.conversation_id == conversation_id).order_by(
             messages.c.message_time.desc(), messages.c.id.desc()
         )
+    elif state in RARE:
+        # Every state has its event. A literal: the index is for these types alone.
+        statement = statement.join_from(
+            messages,
+            message_events,
+            sa.and_(
+                message_events.c.message_id == messages.c.id,
+                message_events.c.sequence == messages.c.state_sequence,
+                message_events.c.type == sa.literal_column(f"'{state}'"),
+            ),
+        ).order_by(message_events.c.message_id.desc())
     else:
         statement = statement.order_by(messages.c.id.desc())
     if channel:
@@ -77,7 +88,8 @@ async def list_messages(
             < sa.tuple_(last_time, sa.literal(before, last.c.id.type))
         )
     elif before is not None:
-        statement = statement.where(messages.c.id < before)
+        first = message_events.c.message_id if state in RARE else messages.c.id
+        statement = statement.where(first < before)
     keyring = keyring_of(connection)
     return [message_from_row(row, keyring) for row in await connection.execute(statement)]
 

@@ -34,6 +34,9 @@ MOVES: Final[dict[str, frozenset[str]]] = {
 # States no dispatcher and no timer will change any more.
 TERMINAL: Final = frozenset({DELIVERED, READ, FAILED, UNDELIVERED, CANCELLED, RECEIVED})
 
+# Where most messages never come, so that an index of the events that brought the others there is small.
+RARE: Final = frozenset({FAILED, UNDELIVERED, CANCELLED, UNKNOWN})
+
 # States a delivery receipt may report.
 REPORTABLE: Final = (SENT, DELIVERED, READ, UNDELIVERED, FAILED)
 

@@ -18,6 +18,8 @@ _log = get_logger(__name__)
 _MAX_REASON_LENGTH: Final = 500
 # Seconds until messages that are under way to a provider are looked at again.
 _PAUSE: Final = 1.0
+# Most seconds between two tries while PostgreSQL does not answer in time.
+_MAX_WAIT: Final = 300.0
 
 
 class Eraser:
@@ -72,17 +74,20 @@ class Eraser:
 
     async def run(self) -> None:
         """Work off erasures for ever; cancel to stop. What was interrupted is continued."""
+        wait = self._interval
         while True:
             try:
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(wait):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
             try:
                 await self.work()
+                wait = self._interval
             except UnavailableError:
-                continue
+                wait = min(wait * 2, _MAX_WAIT)
+                _log.warning("erasing_put_off", seconds=wait)
             except Exception:  # noqa: BLE001 - the record is still there the next time
                 _log.exception("erasing_failed")
 

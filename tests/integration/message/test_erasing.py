@@ -4,11 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from cli.main import app
 from posthouse.v1 import privacy_service_pb2 as pb
-from services.kit.errors import InvalidRequestError
+from services.kit.errors import InvalidRequestError, UnavailableError
 from services.ledger import erasures
 from services.ledger.database import Database
 from services.ledger.retention import Retention
@@ -140,7 +141,13 @@ async def test_another_process_continues_what_was_interrupted(database: Database
     assert (await Eraser(database).get(begun.erasure.id)).message_count == 4
 
 
-async def test_mail_addresses_are_compared_without_case(database: Database, book: Book) -> None:
+async def test_mail_addresses_are_compared_without_case(
+    database: Database, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A page for each conversation: whichever of them comes last is looked at.
+    monkeypatch.setattr(erasures, "_STRAY_PAGE", 1)
+    for number in range(5):
+        await book.accept(make_draft(recipient=f"+1555123000{number}"))
     mail: dict[str, Any] = {"channel": "email", "sender": "desk@example.com", "body": "x"}
     await book.accept(make_draft(**mail, recipient="Ann.Lee@example.org"))
     await book.accept(make_draft(**mail, recipient="ann.lee@example.org"))
@@ -152,10 +159,28 @@ async def test_mail_addresses_are_compared_without_case(database: Database, book
     eraser = Eraser(database)
     await eraser.begin(request("Ann Lee <ANN.LEE@EXAMPLE.ORG>"))
     await eraser.work()
-    assert await book.rows("SELECT recipient FROM messages") == [("bob@example.org",)]
-    assert await book.rows("SELECT participant_a, message_count FROM conversations") == [
-        ("bob@example.org", 1)
-    ]
+    left = "FROM {} WHERE {} = 'email'"
+    assert await book.rows("SELECT recipient " + left.format("messages", "channel")) == [("bob@example.org",)]
+    conversations = "SELECT participant_a, message_count " + left.format("conversations", "channel_family")
+    assert await book.rows(conversations) == [("bob@example.org", 1)]
+
+
+async def test_what_cannot_be_erased_now_is_put_off_for_longer_each_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eraser = Eraser(database, interval=0.01)
+
+    async def fail() -> None:
+        raise UnavailableError("the database does not answer")
+
+    async def put_off() -> list[float]:
+        return [log["seconds"] for log in logs if log["event"] == "erasing_put_off"][3:]
+
+    monkeypatch.setattr(eraser, "work", fail)
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(eraser.run())
+        assert (await eventually(put_off))[0] == pytest.approx(0.01 * 2**4)
+        running.cancel()
 
 
 async def test_what_is_no_address_is_refused(database: Database) -> None:
