@@ -48,6 +48,7 @@ async def test_message_has_every_column(database: Database, seed: Seed) -> None:
         transactional=True,
         language="en",
         language_confidence=0.9,
+        reply_to="desk@example.com",
     )
     async with database.read() as connection:
         message = await reads.get_message(connection, message_id)
