@@ -1,12 +1,15 @@
 """How much waits in the outbox and for how long, for the metrics and for readiness."""
 
 import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit import metrics
 from services.kit.errors import UnavailableError
@@ -18,13 +21,15 @@ _log = get_logger(__name__)
 # Seconds between two looks; looking takes at most a twentieth of the time.
 _INTERVAL: Final = 5.0
 _SHARE: Final = 20.0
+# Seconds between two counts of what is far off, which may be most of the outbox.
+_FAR_INTERVAL: Final = 60.0
 
 QUEUES: Final = ("dispatch", "sending", "later", "inquiry", "events", "dead_letters")
 
 # dispatch: due and claimed by nobody. sending: claimed. later: scheduled, or put off until a retry.
 # What is published right after its commit is overdue only once the sweeper has had to step in. Each sweep
 # moves the due time on: those moves are taken off again.
-_MEASURE = sa.text("""
+_MEASURE = """
 SELECT queue, count(*) AS row_count, coalesce(sum(coalesce(cardinality(message_ids), 1)), 0) AS depth,
   coalesce(extract(epoch FROM now() - min(since) FILTER (WHERE overdue)), 0)::float8 AS age
 FROM (
@@ -39,9 +44,26 @@ FROM (
     CASE WHEN publish_count = 0 THEN due_time ELSE greatest(create_time, due_time - make_interval(
       secs => :republish_after * (least(publish_count, 12) * (least(publish_count, 12) + 1) / 2
         + 12 * greatest(publish_count - 12, 0)))) END AS since
-  FROM outbox
+  FROM ({part}) AS part
 ) AS rows GROUP BY queue
-""")
+"""
+_COLUMNS = "SELECT subject, message_ids, create_time, due_time, publish_count, owner FROM outbox"
+_NEAR = sa.text(
+    _MEASURE.format(
+        part=f"{_COLUMNS} WHERE due_time <= :until UNION ALL {_COLUMNS} WHERE owner > 0 AND due_time > :until"
+    )
+)
+_FAR = sa.text(_MEASURE.format(part=f"{_COLUMNS} WHERE due_time > :until AND (owner IS NULL OR owner = 0)"))
+# The sweeper moves a due time on by twelve times as much at most: what is due later was scheduled or put off.
+_UNTIL = sa.text("SELECT now() + make_interval(secs => :republish_after * 12 + :interval)")
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """Messages by queue that were due after a time when they were counted."""
+
+    depths: Mapping[str, int]
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +74,31 @@ class Measured:
     age: float
 
 
-async def measure(database: Database, *, republish_after: float) -> Measured:
-    """Look at the outbox once; raises UnavailableError."""
+async def measure(database: Database, *, republish_after: float, far: Far | None = None) -> Measured:
+    """Look at the outbox once, but for what is `far` off, if that is counted; raises UnavailableError."""
+    far = far or await count_far(database, republish_after=republish_after)
     async with database.read_primary() as connection:
-        rows = (await connection.execute(_MEASURE, {"republish_after": republish_after})).all()
-    depths = dict.fromkeys(QUEUES, 0) | {row.queue: int(row.depth) for row in rows}
+        rows = await _look(connection, _NEAR, republish_after, far.until)
+    depths = {queue: far.depths.get(queue, 0) for queue in QUEUES}
+    for row in rows:
+        depths[row.queue] += int(row.depth)
     return Measured(depths, max((row.age for row in rows), default=0.0))
+
+
+async def count_far(database: Database, *, republish_after: float) -> Far:
+    """Count what is not due until long after the next count; raises UnavailableError."""
+    async with database.read_primary() as connection:
+        parameters = {"republish_after": republish_after, "interval": _FAR_INTERVAL}
+        until = (await connection.execute(_UNTIL, parameters)).scalar_one()
+        rows = await _look(connection, _FAR, republish_after, until)
+    return Far({row.queue: int(row.depth) for row in rows}, until)
+
+
+async def _look(
+    connection: AsyncConnection, statement: sa.TextClause, republish_after: float, until: datetime
+) -> Sequence[Any]:
+    parameters = {"republish_after": republish_after, "until": until}
+    return (await connection.execute(statement, parameters)).all()
 
 
 class Backlog:
@@ -68,6 +109,8 @@ class Backlog:
         self._republish_after = republish_after
         self._interval = interval
         self.age = 0.0
+        self._far: Far | None = None
+        self._far_time = -math.inf
 
     async def moves(self, max_age: float) -> bool:
         """Tell whether nothing has waited for longer than this; never waits."""
@@ -78,7 +121,10 @@ class Backlog:
         while True:
             start = time.monotonic()
             try:
-                measured = await measure(self._database, republish_after=self._republish_after)
+                if start - self._far_time >= _FAR_INTERVAL:
+                    self._far = await count_far(self._database, republish_after=self._republish_after)
+                    self._far_time = start
+                measured = await measure(self._database, republish_after=self._republish_after, far=self._far)
             except UnavailableError:
                 pass
             except Exception:  # noqa: BLE001 - what cannot be counted must not end the process

@@ -1,11 +1,12 @@
 """What the outbox is measured to hold."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.kit.ids import new_id
-from services.ledger.backlog import QUEUES, measure
+from services.ledger.backlog import QUEUES, count_far, measure
 from services.ledger.database import Database
 
 pytestmark = pytest.mark.integration
@@ -58,3 +59,14 @@ async def test_age_is_that_of_the_oldest_overdue_row(database: Database) -> None
     # Being sent.
     await _put(database, sms, ids=1, age=5000, due=10, published=4, owner=7)
     assert (await measure(database, republish_after=5)).age < 230
+
+
+async def test_what_is_far_off_is_not_counted_each_time(database: Database) -> None:
+    sms = "posthouse.dispatch.sms"
+    await _put(database, sms, ids=4, age=900, due=900)
+    await _put(database, sms, ids=2, age=1, due=900, owner=7)
+    await _put(database, sms, ids=1, age=1, due=20)
+    far = await count_far(database, republish_after=5)
+    assert far.depths == {"later": 4}
+    measured = await measure(database, republish_after=5, far=replace(far, depths={"later": 40}))
+    assert (measured.depths["later"], measured.depths["sending"]) == (41, 2)
