@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
 from services.dispatch.admission import Gate
+from services.dispatch.batch import Means
 from services.dispatch.breakers import Breakers
 from services.dispatch.company import Company
 from services.dispatch.governor import Governor, RetryBudget
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.intervening import Intervener
 from services.dispatch.lanes import Lanes
+from services.dispatch.leases import Leases
 from services.dispatch.ownership import Ownership
 from services.dispatch.refusing import Refuser
 from services.dispatch.retry import RetryPolicy
@@ -78,14 +80,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     lanes = Lanes(bus, batch_size=settings.dispatch_batch_size)
     settler = Settler(database, relay, republish_after=settings.outbox_republish_after)
-    dispatcher = Dispatcher(
-        database,
-        relay,
-        lanes,
-        ownership,
-        Postman(router, providers, policy, gate, reply_to=parse_reply_to(settings.reply_to)),
-        settler,
-        Inquirer(
+    means = Means(
+        database=database,
+        relay=relay,
+        ownership=ownership,
+        leases=Leases(database, seconds=settings.dispatch_lease),
+        postman=Postman(router, providers, policy, gate, reply_to=parse_reply_to(settings.reply_to)),
+        settler=settler,
+        inquirer=Inquirer(
             database,
             relay,
             settler,
@@ -96,14 +98,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             policy=parse_unknown_policy(settings.unknown_policy),
             republish_after=settings.outbox_republish_after,
         ),
-        Refuser(database, relay, republish_after=settings.outbox_republish_after),
-        gate,
-        Company(database, present=lambda: ownership.company, clear=lambda: gate.clear),
-        concurrency=settings.dispatch_concurrency,
+        refuser=Refuser(database, relay, republish_after=settings.outbox_republish_after),
+        gate=gate,
+        company=Company(database, present=lambda: ownership.company, clear=lambda: gate.clear),
+        faults=FaultPoints(settings.fault_points),
         lease=settings.dispatch_lease,
         republish_after=settings.outbox_republish_after,
-        faults=FaultPoints(settings.fault_points),
     )
+    dispatcher = Dispatcher(means, lanes, concurrency=settings.dispatch_concurrency)
     limiter = RateLimiter.build(settings)
     server = RpcServer(
         settings,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,6 +69,21 @@ class Work:
     lane: str
     envelope: event_pb.DispatchEnvelope
     message: Msg
+
+
+def outbox_ids_of(work: Sequence[Work]) -> list[str]:
+    """Return the outbox rows of envelopes, each once."""
+    return list(dict.fromkeys(item.envelope.outbox_id for item in work))
+
+
+async def ack(work: Sequence[Work]) -> None:
+    """Tell the broker that envelopes need not come again."""
+    for item in work:
+        try:
+            await item.message.ack()
+        except BUS_ERRORS:
+            # It will be delivered again, and found to be claimed.
+            return
 
 
 class Lanes:

@@ -37,10 +37,11 @@ class RunningDispatcher:
 
     async def kill(self) -> None:
         """End it as SIGKILL would: what is under way is settled by nobody, and its lock is gone."""
-        self.dispatcher._closing = True
-        for slot in self.dispatcher._slots:
-            slot.cancel()
-        await asyncio.gather(*self.dispatcher._slots, return_exceptions=True)
+        slots = self.dispatcher._slots
+        slots._closing = True
+        for task in slots._busy:
+            task.cancel()
+        await asyncio.gather(*slots._busy, return_exceptions=True)
         await self.close()
 
     async def close(self) -> None:

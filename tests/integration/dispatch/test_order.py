@@ -62,7 +62,7 @@ class TestOrder:
         for contact, expected in ids.items():
             assert [message.id for message in provider.sent if message.recipient == contact] == expected
         assert provider.most_under_way > 1
-        assert not running.dispatcher._order._last
+        assert not running.dispatcher._means.order._last
         await house.until_outbox_is_empty()
 
     @pytest.mark.parametrize("rates", ["", "scripted=100000"])
@@ -89,7 +89,7 @@ class TestOrder:
         ids += await house.send(*["in a row"] * 20, recipient=_CONTACTS[0])
         await house.until("sent", *ids, other)
         assert [message.id for message in provider.sent if message.recipient == _CONTACTS[0]] == ids
-        assert all(not one.dispatcher._order._last for one in both)
+        assert all(not one.dispatcher._means.order._last for one in both)
 
     async def test_a_conversation_that_hangs_leaves_slots_for_others(
         self, house: House, provider: Wobbly
@@ -110,7 +110,7 @@ class TestOrder:
         # Those that stood in go again with the next work they get.
         for number in range(4):
             await house.until("sent", *await house.send(f"{number}", recipient=_CONTACTS[2]))
-        assert len(running.dispatcher._slots) <= 4
+        assert len(running.dispatcher._slots._busy) <= 4
 
 
 async def _under_way(provider: Wobbly, count: int) -> bool:

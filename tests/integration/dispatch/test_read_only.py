@@ -24,7 +24,7 @@ async def test_a_send_is_refused_for_now_and_what_was_sent_is_stored_once_it_can
 ) -> None:
     provider.gate.clear()
     running = await house.dispatch()
-    settler = running.dispatcher._settler
+    settler = running.dispatcher._means.settler
     settle = settler.settle
     failures: list[BaseException] = []
 
