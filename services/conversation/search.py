@@ -171,7 +171,9 @@ async def _walk(
     statement = sa.select(walked.c.message_id).where(query.matched_by(walked.c.vector))
     if within:
         statement = statement.where(_among(walked.c.conversation_id, within))
-    return list((await connection.execute(statement.limit(limit))).scalars())
+    # Said again: a join with the conversations need not keep the order of what was walked.
+    statement = statement.order_by(walked.c.message_id.desc()).limit(limit)
+    return list((await connection.execute(statement)).scalars())
 
 
 async def _find_older(

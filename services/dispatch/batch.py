@@ -205,10 +205,9 @@ class Batch:
             left = len(part.messages)
             if waited and not means.gate.still_allows(part.messages[0].channel, self._admission):
                 # What has left before it failed: it would fail too, at the cost of an attempt.
-                withheld = means.postman.withhold(part.messages)
-                progress.settle(withheld)
                 means.order.leave(part)
-                await self._settle(part.messages, withheld, () if progress.open_count else outbox_ids)
+                withheld = means.postman.withhold(part.messages)
+                await self._conclude(progress, part.messages, withheld, outbox_ids)
                 continue
             async for messages, settlements in means.postman.send(
                 part.messages,
@@ -218,20 +217,35 @@ class Batch:
                 admission=self._admission,
             ):
                 left -= len(settlements)
-                progress.settle(settlements)
                 if not left:
                     means.order.leave(part)
                 means.faults.reach("dispatch.after_send")
-                await self._settle(messages, settlements, () if progress.open_count else outbox_ids)
+                await self._conclude(progress, messages, settlements, outbox_ids)
                 means.faults.reach("dispatch.after_settle")
         if not progress.claimed:
             await self._settle((), (), outbox_ids)
+
+    async def _conclude(
+        self,
+        progress: Progress,
+        messages: Sequence[ClaimedMessage],
+        settlements: Sequence[Settlement],
+        outbox_ids: Sequence[str],
+    ) -> None:
+        """Settle messages; the last of the batch close its envelopes."""
+        last = progress.settling(settlements)
+        await self._settle(messages, settlements, outbox_ids if last else ())
+        progress.settled(settlements)
 
     def _may_send(self) -> bool:
         return not self._slots.late and self._means.ownership.holds(self._owner)
 
     async def _release(self, progress: Progress, outbox_ids: Sequence[str]) -> None:
-        """Give back what no provider has been given: nobody needs to ask what became of it."""
+        """Give back what no provider has been given: nobody needs to ask what became of it.
+
+        While something else is open, a settlement under way too, its envelope stays open: its lease ends, and
+        whoever takes it over asks.
+        """
         left = progress.untouched()
         if not left or not self._means.ownership.holds(self._owner):
             return

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 
 from posthouse.v1 import conversation_service_pb2 as pb
 from services.conversation.indexer import SearchIndexer
+from services.kit.ids import new_id
 from services.ledger.database import Database
 from services.ledger.tables import conversations, message_search, messages
 
@@ -155,6 +157,48 @@ async def test_many_conversations_are_filtered_too(
     first = await seed.message(await seed.conversation(), body="hello")
     await seed.message(await seed.conversation("+15550001111"), body="hello", sender="+15550001111")
     assert await find("hello", participant=CONTACT) == [first]
+
+
+async def test_pages_within_a_tenant_of_many_conversations_are_whole(
+    stub: Any, seed: Seed, find: Find, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many that PostgreSQL makes a hash of what was walked, which keeps no order."""
+    monkeypatch.setattr("services.conversation.search._FEW_MESSAGES", 0)
+    await seed.message(await seed.conversation())
+    async with database.write() as connection:
+        rows = [
+            (await connection.execute(sa.select(table))).mappings().one()
+            for table in (conversations, messages)
+        ]
+        thread, text = map(dict, rows)
+        threads = [
+            {**thread, "id": str(uuid4()), "participant_b": f"+1555{n:07}", "tenant_id": f"t{n % 3}"}
+            for n in range(3000)
+        ]
+        made = [
+            {
+                **text,
+                "id": new_id(),
+                "conversation_id": threads[n]["id"],
+                "body": "red car" if n % 24 == 1 else "hello",
+            }
+            for n in range(3000)
+        ]
+        await connection.execute(sa.insert(conversations), threads)
+        await connection.execute(sa.insert(messages), made)
+    await find("hello")
+    async with database.write() as connection:
+        await connection.execute(sa.text("ANALYZE conversations, message_search"))
+    seen, token = [], ""
+    while True:
+        page = await stub.SearchMessages(
+            pb.SearchMessagesRequest(query="red", tenant_id="t1", page_size=20, page_token=token)
+        )
+        seen += [hit.message.id for hit in page.hits]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == [row["id"] for n, row in enumerate(made) if n % 24 == 1][::-1]
 
 
 # With little enough, a page is cut short where the next window would begin.
