@@ -141,6 +141,10 @@ class DeliveryWorker:
         policy, room = self._policy, _MOST - sum(lane.held for lane in self._lanes.values())
         if room <= 0:
             return []
+        # One more share than there are busy endpoints is for those that have been quiet.
+        even = _MOST // (1 + sum(lane.busy for lane in self._lanes.values()))
+        for lane in self._lanes.values():
+            lane.most = even
         shares = {key: lane.share for key, lane in self._lanes.items()}
         async with self._database.hot() as connection:
             claimed = await event_deliveries.claim(
@@ -151,7 +155,10 @@ class DeliveryWorker:
             found.setdefault(each.subscription_id, []).append(each)
         for key, same in found.items():
             lane = self._lanes.setdefault(key, Lane(policy.concurrency))
-            if lane.claimed(shares.get(key, lane.share), same):
+            if same:
+                # Who had a turn is the last to have the next.
+                self._lanes[key] = self._lanes.pop(key)
+            if lane.claimed(shares.get(key, lane.share), same, cut=len(claimed) >= room):
                 self._wake.set()
         return claimed
 

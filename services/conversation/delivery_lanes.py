@@ -34,27 +34,39 @@ class Lane:
     held: int = 0
     # The conversation that the last claim came to; those after it are looked at next.
     place: str = NO_ID
+    # What it may hold at most while others want their share, if that is more than may be under way.
+    most: int = 0
     _size: int = 0
+    _found: int = 0
 
     @property
     def share(self) -> Share:
         """Return what to claim now."""
-        return Share(self.room, self.place)
+        return Share(self.room, self.place, self.held)
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether it has work, or had some at the last claim."""
+        return self.held > 0 or self._found > 0
 
     @property
     def room(self) -> int:
         """Return how many may be claimed now."""
-        return max(0, max(self._size, self.concurrency) - self.held)
+        return max(0, max(min(self._size, self.most), self.concurrency) - self.held)
 
     @property
     def low(self) -> bool:
         """Tell whether it is worth claiming more."""
         return self.room >= self.held
 
-    def claimed(self, share: Share, found: Sequence[Claimed]) -> bool:
-        """Learn what came of a claim; tell whether there may be more in the conversations before it."""
+    def claimed(self, share: Share, found: Sequence[Claimed], *, cut: bool) -> bool:
+        """Learn what came of a claim; tell whether there may be more in the conversations before it.
+
+        `cut`: there was no room for all that was found, whoever's it was.
+        """
+        self._found = len(found)
         firsts = [each.conversation_id for each in found if not each.attempt_count]
-        whole = len(firsts) < share.room
+        whole = len(firsts) < share.room and not cut
         self.place = NO_ID if whole else max(firsts, default=share.place)
         return whole and share.place != NO_ID
 

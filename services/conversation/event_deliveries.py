@@ -43,21 +43,26 @@ DO UPDATE SET state = 'pending', due_time = now(), attempt_count = 0
 # had their turn: neither a long conversation nor a lost claim holds up another one.
 _FIRST: Final = """
 SELECT p.conversation_id, p.id, p.due_time FROM event_deliveries p
-WHERE p.subscription_id = s.id AND p.due_time IS NOT NULL AND p.attempt_count = 0
+WHERE p.subscription_id = k.id AND p.due_time IS NOT NULL AND p.attempt_count = 0
   AND p.conversation_id > {place}
 ORDER BY p.conversation_id, p.event_time, p.message_id, p.sequence LIMIT 1
 """
 
-# Only constants of this module go into the texts.
+# Those of whom least is held come first, and among them those that come first in the arrays, after those that
+# are not there: what room there is makes them even. Only constants of this module go into the texts.
 _CLAIM = f"""
 WITH due AS (
-  SELECT e.id FROM subscriptions s
-  LEFT JOIN unnest(%(known)s::uuid[], %(rooms)s::int[], %(places)s::uuid[])
-    AS k (subscription_id, room, place) ON k.subscription_id = s.id,
+  SELECT e.id FROM (
+    SELECT s.id, k.room, k.place, coalesce(k.held, 0) AS held, coalesce(k.turn, 0) AS turn
+    FROM subscriptions s
+    LEFT JOIN unnest(%(known)s::uuid[], %(rooms)s::int[], %(places)s::uuid[], %(held)s::int[]) WITH ORDINALITY
+      AS k (subscription_id, room, place, held, turn) ON k.subscription_id = s.id
+    WHERE s.disable_time IS NULL
+  ) k,
   LATERAL (
     (
       SELECT id FROM event_deliveries
-      WHERE subscription_id = s.id AND due_time <= now() AND attempt_count > 0
+      WHERE subscription_id = k.id AND due_time <= now() AND attempt_count > 0
       ORDER BY due_time LIMIT (coalesce(k.room, %(most)s) + 3) / 4
     ) UNION ALL (
       WITH RECURSIVE firsts AS (
@@ -68,8 +73,8 @@ WITH due AS (
       SELECT id FROM firsts WHERE due_time <= now() LIMIT coalesce(k.room, %(most)s)
     )
   ) w JOIN event_deliveries e ON e.id = w.id
-  WHERE s.disable_time IS NULL AND e.due_time <= now()
-  LIMIT %(room)s FOR UPDATE OF e SKIP LOCKED
+  WHERE e.due_time <= now()
+  ORDER BY k.held, k.turn LIMIT %(room)s FOR UPDATE OF e SKIP LOCKED
 )
 UPDATE event_deliveries e SET due_time = now() + make_interval(secs => %(lease)s::float8)
 FROM due, subscriptions s WHERE e.id = due.id AND s.id = e.subscription_id
@@ -163,10 +168,14 @@ class Claimed(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How many deliveries of a subscription to claim, and after which conversation; a few retries beside."""
+    """How many deliveries of a subscription to claim beside those `held`, and after which conversation.
+
+    A few retries come on top.
+    """
 
     room: int
     place: str
+    held: int
 
 
 class Tried(NamedTuple):
@@ -198,13 +207,17 @@ async def messages_after(connection: HotConnection, after: str, limit: int) -> l
 async def claim(
     connection: HotConnection, *, shares: Mapping[str, Share], most: int, room: int, lease: float
 ) -> list[Claimed]:
-    """Take what is due for `lease` seconds: `room` in all, for each subscription its share or `most`."""
+    """Take what is due for `lease` seconds: `room` in all, for each subscription its share or `most`.
+
+    Where `room` is short, subscriptions of which less is held go first, then those earlier in `shares`.
+    """
     cursor = await connection.execute(
         _CLAIM,
         {
             "known": plain_array(shares),
             "rooms": plain_array(share.room for share in shares.values()),
             "places": plain_array(share.place for share in shares.values()),
+            "held": plain_array(share.held for share in shares.values()),
             "start": NO_ID,
             "most": most,
             "room": room,

@@ -124,13 +124,17 @@ class GuardedClient:
 
 
 async def _read_rest(response: aiohttp.ClientResponse) -> None:
-    """Read an answer to its end, in however many pieces it comes, and hang up on one that is long or slow."""
-    left = _MOST_BYTES
-    with contextlib.suppress(TimeoutError):
+    """Read an answer to its end, in however many pieces it comes, and hang up on one that is long or slow.
+
+    Its status has come: what is wrong with the rest, cut short or garbled, takes nothing back.
+    """
+    left, whole = _MOST_BYTES, False
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(_REST_SECONDS):
             while left > 0 and (piece := await response.content.read(left)):
                 left -= len(piece)
-    if not response.content.at_eof():
+            whole = response.content.at_eof()
+    if not whole:
         response.close()
 
 

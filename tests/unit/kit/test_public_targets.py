@@ -245,6 +245,40 @@ async def test_an_answer_that_stalls_is_what_its_status_says(
     await client.close()
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", b"ok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"no length\r\nok\r\n"),
+    ],
+)
+async def test_an_answer_cut_short_or_garbled_is_what_its_status_says(pieces: tuple[bytes, ...]) -> None:
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"{}")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=60)
+    for _ in range(2):
+        answered = await client.post(url, b"{}", {})
+        assert (answered.status, answered.error) == (200, None)
+    await client.close()
+    server.close()
+    # What is wrong with an answer is wrong with its connection.
+    assert connections == 2
+
+
 async def test_an_answer_in_pieces_leaves_the_connection_for_the_next() -> None:
     connections = 0
     pieces = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n"
