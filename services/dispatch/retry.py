@@ -8,7 +8,7 @@ from typing import Final
 from services.dispatch.history import History, is_throttling
 from services.ledger.claims import ClaimedMessage
 from services.ledger.outcomes import Settlement
-from services.providers.base import Accepted, Outcome, Rejected, Retryable
+from services.providers.base import Accepted, Attempted, Rejected, Retryable
 from services.providers.retry_after import LONGEST
 
 # Throttled attempts, which no allowance pays for, before a message is given up all the same.
@@ -47,7 +47,7 @@ class Route:
 
 def settlement_of(
     message: ClaimedMessage,
-    outcome: Outcome,
+    outcome: Attempted,
     route: Route,
     policy: RetryPolicy,
     draw: random.Random,

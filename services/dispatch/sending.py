@@ -19,6 +19,7 @@ from services.ledger.mail_threads import MailThread
 from services.ledger.outcomes import Settlement
 from services.providers.base import (
     Accepted,
+    NotBegun,
     OutboundMessage,
     Outcome,
     Provider,
@@ -80,9 +81,11 @@ class Postman:
             yield messages, unsendable
         for name, pairs in in_order(routed):
             provider = self._providers[name]
-            for start in range(0, len(pairs), provider.batch_size):
+            start = 0
+            while start < len(pairs):
                 now = datetime.now(UTC)
-                batch = pairs[start : start + provider.batch_size]
+                batch = pairs[start : start + provider.batch_share]
+                start += len(batch)
                 # Batches before this one may have kept some waiting past their time.
                 late = [message for message, _ in batch if _is_late(message, now)]
                 if late:
@@ -144,6 +147,10 @@ class Postman:
     def _settlement(
         self, message: ClaimedMessage, outcome: Outcome, route: Route, history: History
     ) -> Settlement:
+        if isinstance(outcome, NotBegun):
+            self._gate.senders.give_back(message.sender)
+            metrics.MESSAGES_HELD_BACK.labels(message.channel, "busy").inc()
+            return held_back(message, self._patience(message), outcome.reason)
         return settlement_of(
             message,
             outcome,
@@ -160,9 +167,12 @@ class Postman:
         if not names:
             return unsent(message, "no_route", f"no provider carries {message.channel} there", "no_route")
         metrics.MESSAGES_HELD_BACK.labels(message.channel, "breaker").inc()
-        patience = min(message.attempt, _MOST_PATIENCE) - 1
-        delay = max(self._gate.wait(message.channel, names), self._draw.uniform(*_HELD_BACK) + patience)
+        delay = max(self._gate.wait(message.channel, names), self._patience(message))
         return held_back(message, delay, "no provider that is left for it takes any at the moment")
+
+    def _patience(self, message: ClaimedMessage) -> float:
+        """Return the seconds until a message that was held back is looked at again."""
+        return self._draw.uniform(*_HELD_BACK) + min(message.attempt, _MOST_PATIENCE) - 1
 
     def _unreadable(self, message: ClaimedMessage, error: ContentError) -> Settlement:
         """Return what becomes of a message whose content cannot be opened: a missing key may yet come."""
@@ -179,9 +189,14 @@ class Postman:
         outcomes: Sequence[Outcome],
         admission: Admission | None,
     ) -> None:
-        """Tell the gate how a batch ended, by channel; throttled messages say nothing of the provider."""
+        """Tell the gate how a batch ended, by channel; throttled messages say nothing of the provider.
+
+        What was not begun says nothing at all.
+        """
         tallies: dict[str, list[int]] = {}
         for message, outcome in zip(messages, outcomes, strict=True):
+            if isinstance(outcome, NotBegun):
+                continue
             tally = tallies.get(message.channel)
             if tally is None:
                 tally = tallies[message.channel] = [0, 0, 0]

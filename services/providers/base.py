@@ -67,7 +67,18 @@ class Unknown:
     error_message: str = ""
 
 
-Outcome = Accepted | Retryable | Rejected | Unknown
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """Nothing was tried: all that we may have under way at once was taken for too long.
+
+    It is no fault of the provider.
+    """
+
+    reason: str
+
+
+Attempted = Accepted | Retryable | Rejected | Unknown
+Outcome = Attempted | NotBegun
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,11 @@ class Provider(ABC):
     @abstractmethod
     def parse(self, request: WebhookRequest) -> WebhookContent:
         """Return what a verified request says, or raise MalformedWebhookError."""
+
+    @property
+    def batch_share(self) -> int:
+        """Return the most messages of a call of `send` now: below `batch_size` where limits are shared."""
+        return self.batch_size
 
     def shared_by(self, dispatchers: Callable[[], int]) -> None:  # noqa: B027 - most have no limits of their own
         """Keep limits of the provider's to a share of them from now on.

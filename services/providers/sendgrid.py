@@ -17,6 +17,7 @@ from multidict import CIMultiDictProxy
 from services.kit.config import Settings, WrongSettingError
 from services.providers.base import (
     Accepted,
+    NotBegun,
     OutboundMessage,
     Outcome,
     Provider,
@@ -142,7 +143,7 @@ class SendGridProvider(Provider):
 
     async def _send_one(self, session: aiohttp.ClientSession, body: bytes, last_start: float) -> Outcome:
         if time.monotonic() > last_start:
-            return Retryable("busy", "those before it took too long")
+            return NotBegun("those before it took too long")
         # Set once bytes of the request may be on their way: from then on nobody knows without an answer.
         departed = asyncio.Event()
         try:

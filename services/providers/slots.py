@@ -19,6 +19,15 @@ class Slots:
         self._under_way = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def size(self) -> int:
+        """Return how many may be under way here now."""
+        return max(1, self._most // self.dispatchers())
+
+    def part_of(self, batch_size: int) -> int:
+        """Return the part of a batch meant for all the slots that our share of them is made for."""
+        return max(1, batch_size * self.size // self._most)
+
     async def __aenter__(self) -> Self:
         await self.acquire()
         return self
@@ -47,8 +56,8 @@ class Slots:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        most = max(1, self._most // self.dispatchers())
-        while self._waiters and self._under_way < most:
+        size = self.size
+        while self._waiters and self._under_way < size:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 self._under_way += 1

@@ -13,6 +13,7 @@ from services.kit.config import Settings, WrongSettingError
 from services.providers.base import (
     Accepted,
     MalformedWebhookError,
+    NotBegun,
     OutboundMessage,
     Outcome,
     Provider,
@@ -65,6 +66,11 @@ class SmtpProvider(Provider):
         self._pool = SmtpPool(config)
         self._slots = Slots(config.connections)
 
+    @property
+    def batch_share(self) -> int:
+        """Return the part of a batch that our share of the connections is enough for."""
+        return self._slots.part_of(self.batch_size)
+
     def shared_by(self, dispatchers: Callable[[], int]) -> None:
         """Use no more than a share of the connections."""
         self._slots.dispatchers = dispatchers
@@ -74,7 +80,7 @@ class SmtpProvider(Provider):
         await self._pool.close()
 
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
-        """Hand messages to the server; those it is too slow for are not begun, and retried."""
+        """Hand messages to the server; those it is too slow for are not begun."""
         last_start = time.monotonic() + self.send_timeout - self._config.message_timeout - _MARGIN
         return await send_in_order(
             self.name, messages, _build, lambda _, mail: self._send_one(*mail, last_start)
@@ -93,7 +99,7 @@ class SmtpProvider(Provider):
     async def _send_one(self, parts: EmailParts, content: bytes, last_start: float) -> Outcome:
         async with self._slots:
             if time.monotonic() > last_start:
-                return Retryable("busy", "the server is too slow for as many messages at once")
+                return NotBegun("the server is too slow for as many messages at once")
             transaction = _Transaction(self._pool, parts, content)
             try:
                 async with asyncio.timeout(self._config.message_timeout):

@@ -22,6 +22,7 @@ from services.providers.base import (
     CannotTell,
     Found,
     LookupResult,
+    NotBegun,
     OutboundMessage,
     Outcome,
     Provider,
@@ -96,6 +97,11 @@ class TwilioProvider(Provider):
         self.batch_size = config.concurrency
         # A message waits as long for its turn as its request may take.
         self.send_timeout = 2 * config.timeout + 5.0
+
+    @property
+    def batch_share(self) -> int:
+        """Return the part of a batch that our share of the requests is enough for."""
+        return self._slots.part_of(self.batch_size)
 
     def shared_by(self, dispatchers: Callable[[], int]) -> None:
         """Make no more than a share of the requests at once."""
@@ -179,12 +185,12 @@ class TwilioProvider(Provider):
         trip = _Trip()
         _trip.set(trip)
         if asyncio.get_running_loop().time() >= last_start:
-            return Retryable("busy", "those before it took too long")
+            return NotBegun("those before it took too long")
         try:
             async with asyncio.timeout_at(last_start):
                 await self._slots.acquire()
         except TimeoutError:
-            return Retryable("busy", "no request could be made in time")
+            return NotBegun("no request could be made in time")
         try:
             outcome = await self._create(fields)
         except Exception as error:  # noqa: BLE001 - whatever it was, what matters is whether it left

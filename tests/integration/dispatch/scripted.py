@@ -39,6 +39,8 @@ class ScriptedProvider(Provider):
         self.sent: list[OutboundMessage] = []
         self.asked: list[OutboundMessage] = []
         self.batches: list[list[OutboundMessage]] = []
+        # The most messages of a batch, 0: as many as ever.
+        self.share = 0
         # Nobody gets past it while it is closed.
         self.gate = asyncio.Event()
         self.gate.set()
@@ -47,6 +49,10 @@ class ScriptedProvider(Provider):
     def bodies(self) -> list[str]:
         """Return the bodies of what it was asked to send, in order."""
         return [message.body for message in self.sent]
+
+    @property
+    def batch_share(self) -> int:
+        return self.share or self.batch_size
 
     def attempts(self) -> Counter[str]:
         """Return how often it was asked to send each body."""

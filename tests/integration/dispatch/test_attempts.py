@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from posthouse.v1 import dispatch_pb2, message_pb2
 from posthouse.v1 import message_service_pb2 as pb
-from services.providers.base import Accepted, Rejected, Retryable
+from services.providers.base import Accepted, NotBegun, Rejected, Retryable
 
 from .house import House
 from .scripted import ScriptedProvider
@@ -84,6 +84,26 @@ async def test_retryable_is_tried_again_when_it_is_due(house: House, provider: S
     assert await house.book.rows(
         "SELECT error_code, next_attempt_time, attempt_count FROM messages WHERE id = %s", busy
     ) == [(None, None, 3)]
+    await house.until_outbox_is_empty()
+
+
+async def test_what_was_not_begun_is_put_off_at_no_cost(
+    house: House, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.dispatch.sending._HELD_BACK", (0.01, 0.02))
+    provider.share = 2
+    provider.scripts = {"late": [NotBegun("no slot was free"), Accepted("P1")]}
+    # One failure would end a message, and open the breaker for longer than the test takes.
+    await house.dispatch(
+        dispatch_max_attempts=1, breaker_failures=1, breaker_cool_down=600.0, dispatch_retry_base=600.0
+    )
+    ids = await house.send(*["late"] * 5)
+    await house.until("sent", *ids)
+    for one in ids:
+        assert await house.book.rows(_ATTEMPTS, one) == [(2, "scripted", "accepted", None, "P1")]
+        story = ["accepted", "sending", "retrying", "sending", "sent"]
+        assert await house.book.story(one) == story
+    assert max(len(batch) for batch in provider.batches) <= 2
     await house.until_outbox_is_empty()
 
 

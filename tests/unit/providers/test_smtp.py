@@ -17,6 +17,7 @@ from services.kit.ids import new_id
 from services.providers.base import (
     Accepted,
     MalformedWebhookError,
+    NotBegun,
     OutboundMessage,
     Outcome,
     Rejected,
@@ -262,8 +263,18 @@ async def test_messages_a_slow_server_leaves_no_time_for_are_not_begun(
     provider, server = await start(connections=1)
     server.faults = {"DATA": Behaviour.HANG}
     outcomes = await provider.send([email(), email()])
-    assert [type(outcome) for outcome in outcomes] == [Unknown, Retryable]
+    assert [type(outcome) for outcome in outcomes] == [Unknown, NotBegun]
     assert len(server.mails) == 1
+
+
+async def test_batches_follow_the_share_of_the_connections(start: Start) -> None:
+    provider, _ = await start(connections=4)
+
+    def share(among: int) -> int:
+        provider.shared_by(lambda: among)
+        return provider.batch_share
+
+    assert [share(dispatchers) for dispatchers in (1, 2, 4, 10)] == [20, 10, 5, 5]
 
 
 async def test_starttls_is_required(start: Start, tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from services.kit.config import Settings, load_settings
 from services.kit.ids import new_id
-from services.providers.base import Accepted, OutboundMessage, Outcome, Rejected, Retryable, Unknown
+from services.providers.base import (
+    Accepted,
+    NotBegun,
+    OutboundMessage,
+    Outcome,
+    Rejected,
+    Retryable,
+    Unknown,
+)
 from services.providers.registry import build_providers, enabled_providers
 from services.providers.twilio import TwilioProvider
 from tests.servers import free_ports
@@ -191,9 +199,19 @@ async def test_what_finds_no_free_connection_was_surely_not_sent(carrier: Twilio
     outcomes = await provider.send([message(number) for number in range(4)])
     await provider.close()
     assert isinstance(outcomes[0], Unknown)
-    assert Retryable("busy", "no request could be made in time") in outcomes
+    assert NotBegun("no request could be made in time") in outcomes
     unknown = [outcome for outcome in outcomes if isinstance(outcome, Unknown)]
     assert len(unknown) == len(carrier.requests)
+
+
+async def test_batches_follow_the_share_of_the_requests(carrier: TwilioCarrier) -> None:
+    provider = TwilioProvider(carrier.config(concurrency=40))
+
+    def share(among: int) -> int:
+        provider.shared_by(lambda: among)
+        return provider.batch_share
+
+    assert [share(dispatchers) for dispatchers in (1, 4, 8, 100)] == [40, 10, 5, 1]
 
 
 async def test_a_host_that_does_not_answer_the_connection_was_sent_nothing(carrier: TwilioCarrier) -> None:
