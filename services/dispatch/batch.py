@@ -118,8 +118,8 @@ class Batch:
             if abandoned:
                 await means.inquirer.adopt(abandoned, owner=self._owner, own=own)
             size = _size([item for item in self._work if item.envelope.outbox_id in taken])
-            held = None if turns is None else turns.wait
             # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
+            held = turns if turns is not None and turns.keep else None
             partly = held is not None or (self._limit is not None and len(claimed) >= self._limit)
             if len(claimed) < size and not partly:
                 await _until_done(lambda: means.refuser.refuse(list(taken), owner=self._owner))
@@ -138,35 +138,46 @@ class Batch:
             return None
         most = _size(self._work) if self._limit is None else self._limit
         async with self._means.database.hot() as connection:
-            return senders.choose(await load_waiting(connection, self._outbox_ids), most)
+            waiting = await load_waiting(connection, self._outbox_ids)
+        return senders.choose(waiting, most)
 
     async def _claim(
         self, event_outbox_id: str, turns: Turns | None
     ) -> tuple[list[ClaimedMessage], dict[str, bool]]:
-        async with self._means.database.hot() as connection:
-            claimed, taken = await claim(
-                connection,
-                self._outbox_ids,
-                owner=self._owner,
-                lease=self._means.lease,
-                event_outbox_id=event_outbox_id,
-                republish_after=self._means.republish_after,
-                limit=self._limit,
-                only=None if turns is None else turns.ids,
-            )
-        if turns is not None:
-            self._means.gate.senders.return_unused(turns, [message.id for message in claimed])
+        claimed: list[ClaimedMessage] = []
+        try:
+            async with self._means.database.hot() as connection:
+                claimed, taken = await claim(
+                    connection,
+                    self._outbox_ids,
+                    owner=self._owner,
+                    lease=self._means.lease,
+                    event_outbox_id=event_outbox_id,
+                    republish_after=self._means.republish_after,
+                    limit=self._limit,
+                    only=None if turns is None else turns.ids,
+                )
+        finally:
+            # Of a claim that fails nothing is sent.
+            if turns is not None:
+                self._means.gate.senders.return_unused(turns, [message.id for message in claimed])
         return claimed, taken
 
     async def _keep(
-        self, outbox_ids: Sequence[str], done: Sequence[str], left: int, held: float | None
+        self, outbox_ids: Sequence[str], done: Sequence[str], left: int, held: Turns | None
     ) -> None:
-        """Put off what a limit has left in its envelopes; `held` has the seconds of a sender's rate."""
+        """Put off what a limit has left in its envelopes; `held` where it is the rates of senders."""
         if self._admission is None:
             return
         gate = self._means.gate
         reason = self._admission.reason if held is None else "sender"
-        delay = gate.delay(self._channel, left, reason) if held is None else held
+        if held is None:
+            delay = gate.delay(self._channel, left, reason)
+        else:
+            delay = gate.senders.delay(held)
+            if held.cut:
+                # Who has only met the limit does not wait for the rates of others.
+                delay = min(delay, gate.delay(self._channel, left, self._admission.reason))
 
         async def put_off() -> None:
             async with self._means.database.hot() as connection:

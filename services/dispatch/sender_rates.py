@@ -1,6 +1,7 @@
-"""Messages a second by sender: who is over the rate is given a time of its own to come back at.
+"""Messages a second by sender: which of those that wait may go now, and when the others are looked at again.
 
-It is asked before the claim, so that who waits keeps its lane, and has no attempt that never was.
+It is asked before the claim, so that who waits keeps its lane, and has no attempt that never was. Nothing is
+kept of single messages: an envelope that waits may come back to any dispatcher.
 """
 
 import time
@@ -9,51 +10,93 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.dispatch.governor import TokenBucket
 from services.ledger.waiting import Waiting
 
 # Stands for every sender that is not named.
 ANY: Final = "*"
 
-# Seconds a message waits at most before it is looked at again: rates may have changed by then.
-_LONGEST_WAIT: Final = 300.0
-# Seconds a message may come back early.
-_EARLY: Final = 0.05
+# Looks at what waits for a sender while its bucket fills once, and while it gets as many turns as there are
+# messages in what waits: any dispatcher may get any of them, and must not go without one for so long that its
+# bucket overflows.
+_LOOKS: Final = 4
+_LOOKS_AT_FEW: Final = 2
+# Seconds until the next look at most: another dispatcher may have a turn by then. And where others that wait
+# for the same sender are looked at first.
+_LONGEST_WAIT: Final = 5.0
+_LONGEST_QUEUE: Final = 60.0
 # Seconds until it is looked again whether the earlier messages of a conversation have left.
 _BEHIND_WAIT: Final = 1.0
-# Times given out that are remembered; beyond it the oldest are forgotten, and their messages get new ones.
-_MOST_SLOTS: Final = 200_000
-
-
-class _SharedTime:
-    """Seconds that pass more slowly the more dispatchers there are: what is due in them keeps to a share."""
-
-    def __init__(self, clock: Callable[[], float], dispatchers: Callable[[], int]) -> None:
-        self._clock = clock
-        self._dispatchers = dispatchers
-        self.sharers = 1
-        self._read_at = clock()
-        self._passed = 0.0
-
-    def now(self) -> float:
-        moment = self._clock()
-        # What has passed since the last look has passed at the old pace.
-        self._passed += (moment - self._read_at) / self.sharers
-        self._read_at = moment
-        self.sharers = self._dispatchers()
-        return self._passed
+# Buckets from which on those are forgotten that are full anyway.
+_MANY_BUCKETS: Final = 10_000
 
 
 @dataclass(slots=True)
 class Turns:
-    """Whose turn it is among messages that wait: their senders by id; `wait` is None when nobody is held."""
+    """Whose turn it is among messages that wait: their senders by id, and what keeps the others.
+
+    `held`: senders over their rates, with how many they have waiting. `behind`: some wait for earlier messages of their conversations. `cut`:
+    the limit was reached, whoever comes after it.
+    """
 
     senders: dict[str, str] = field(default_factory=dict)
-    wait: float | None = None
+    held: Counter[str] = field(default_factory=Counter)
+    behind: bool = False
+    cut: bool = False
 
     @property
     def ids(self) -> list[str]:
         """Return the messages that may go."""
         return list(self.senders)
+
+    @property
+    def keep(self) -> bool:
+        """Tell whether the rates of senders keep messages waiting."""
+        return self.behind or bool(self.held)
+
+
+class _Share:
+    """This dispatcher's part of one sender's rate, of which a second's worth, one at least, may go at once."""
+
+    def __init__(self, rate: float, sharers: int, clock: Callable[[], float]) -> None:
+        self._rate = rate
+        self._sharers = sharers
+        self._clock = clock
+        self.bucket = TokenBucket(rate / sharers, self._burst, clock=clock)
+        self._used_at = clock()
+        # Before this time no look at what waits is needed: there is one already.
+        self._looked_at_from = self._used_at
+
+    def use(self, sharers: int) -> None:
+        """Have it fill as the number of dispatchers says."""
+        self._used_at = self._clock()
+        if sharers != self._sharers:
+            self._sharers = sharers
+            self.bucket.change_rate(self._rate / sharers, self._burst)
+
+    def next_look(self) -> float:
+        """Return the seconds until what waits may be looked at next."""
+        now = self._clock()
+        return max(min(self.bucket.wait(), _LONGEST_WAIT), min(self._looked_at_from - now, _LONGEST_QUEUE))
+
+    def book_look(self, left: int) -> float:
+        """Return the seconds until the next look, at so many messages, and have those after it come later."""
+        wait = self.next_look()
+        few = left * self._sharers / self._rate / _LOOKS_AT_FEW
+        self._looked_at_from = self._clock() + wait + min(self._filling / _LOOKS, few, _LONGEST_WAIT)
+        return wait
+
+    def is_full(self) -> bool:
+        """Tell whether it says no more than a new one would."""
+        return self._clock() > max(self._used_at + self._filling, self._looked_at_from)
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self._rate / self._sharers)
+
+    @property
+    def _filling(self) -> float:
+        return self._burst * self._sharers / self._rate
 
 
 class SenderRates:
@@ -70,66 +113,77 @@ class SenderRates:
         dispatchers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._rates = rates
-        self._time = _SharedTime(clock, dispatchers)
-        # By sender, when a message that comes now would be due if none might go at once; in shared time.
-        self._due: dict[str, float] = {}
-        self._slots: dict[str, float] = {}
+        self._clock = clock
+        self._dispatchers = dispatchers
+        self._shares: dict[str, _Share] = {}
+        self._forget_at = _MANY_BUCKETS
         self.unlimited = not rates
 
-    def hold(self, message_id: str, sender: str) -> float:
-        """Return the seconds a message has to wait for its turn; 0 when it may go, which uses its turn up."""
-        rate = self._rates.get(sender) or self._rates.get(ANY)
-        if rate is None:
-            return 0.0
-        now = self._time.now()
-        sharers = self._time.sharers
-        slot = self._slots.pop(message_id, None)
-        if slot is None:
-            due = max(now, self._due.get(sender, 0.0))
-            slot = due - max(0.0, rate / sharers - 1.0) / rate
-            self._due[sender] = due + 1.0 / rate
-        wait = (slot - now) * sharers
-        if wait <= _EARLY:
-            return 0.0
-        self._remember(message_id, slot)
-        return min(wait, _LONGEST_WAIT)
-
     def choose(self, waiting: Sequence[Waiting], limit: int) -> Turns:
-        """Return which of waiting messages may go now, at most `limit`, and when the first of the others."""
+        """Return which of waiting messages may go now, at most `limit`; their turns are used."""
         turns = Turns()
         # Nobody goes before an earlier message of the same conversation.
-        held: set[str] = set()
+        kept: set[str] = set()
         for message in waiting:
             if len(turns.senders) >= limit:
+                turns.cut = True
                 break
-            wait = self.hold(message.id, message.sender)
-            if not wait and (message.behind or message.conversation_id in held):
-                self.give_back(message.sender)
-                wait = _BEHIND_WAIT
-            if not wait:
+            follows = message.conversation_id in kept
+            if not follows and not message.behind and self._take(message.sender):
                 turns.senders[message.id] = message.sender
                 continue
-            held.add(message.conversation_id)
-            turns.wait = wait if turns.wait is None else min(wait, turns.wait)
+            if message.behind:
+                turns.behind = True
+            elif not follows or message.sender in turns.held:
+                turns.held[message.sender] += 1
+            kept.add(message.conversation_id)
         return turns
+
+    def delay(self, turns: Turns) -> float:
+        """Return the seconds after which those that have to wait are to be looked at again."""
+        looks = [
+            (share.next_look(), sender, share)
+            for sender in turns.held
+            if (share := self._share(sender)) is not None
+        ]
+        if not looks:
+            return _BEHIND_WAIT
+        # The others come along, and would be late if their next looks were booked as well.
+        _, sender, share = min(looks)
+        delay = share.book_look(turns.held[sender])
+        return min(delay, _BEHIND_WAIT) if turns.behind else delay
 
     def return_unused(self, turns: Turns, used: Iterable[str]) -> None:
         """Return the turns of messages that were not claimed after all."""
         unused = turns.senders.keys() - used
         for sender, count in Counter(turns.senders[message_id] for message_id in unused).items():
-            for _ in range(count):
-                self.give_back(sender)
+            self.give_back(sender, count)
 
-    def give_back(self, sender: str) -> None:
-        """Return a turn that was not used."""
+    def give_back(self, sender: str, count: int = 1) -> None:
+        """Return turns that were not used."""
+        share = self._share(sender)
+        if share is not None:
+            share.bucket.give_back(count)
+
+    def _take(self, sender: str) -> bool:
+        share = self._share(sender)
+        return share is None or share.bucket.take(1) == 1
+
+    def _share(self, sender: str) -> _Share | None:
+        """Return a sender's share, as it is now; None where there is no rate for it."""
         rate = self._rates.get(sender) or self._rates.get(ANY)
-        if rate is not None and sender in self._due:
-            self._due[sender] -= 1.0 / rate
+        if rate is None:
+            return None
+        sharers = self._dispatchers()
+        share = self._shares.get(sender)
+        if share is None:
+            self._forget()
+            share = self._shares[sender] = _Share(rate, sharers, self._clock)
+        share.use(sharers)
+        return share
 
-    def _remember(self, message_id: str, slot: float) -> None:
-        if len(self._slots) >= _MOST_SLOTS:
-            for oldest in list(self._slots)[: _MOST_SLOTS // 10]:
-                del self._slots[oldest]
-            now = self._time.now()
-            self._due = {sender: due for sender, due in self._due.items() if due > now}
-        self._slots[message_id] = slot
+    def _forget(self) -> None:
+        """Forget who has not sent for long, once there are many."""
+        if len(self._shares) >= self._forget_at:
+            self._shares = {sender: one for sender, one in self._shares.items() if not one.is_full()}
+            self._forget_at = max(_MANY_BUCKETS, 2 * len(self._shares))

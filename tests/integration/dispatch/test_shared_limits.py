@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.integration.ledger.rows import eventually
+from posthouse.v1 import message_service_pb2 as pb
+from tests.integration.ledger.rows import OURS, eventually
 
 from .house import House
 
@@ -11,6 +12,8 @@ pytestmark = pytest.mark.integration
 _DISPATCHERS = 3
 _MESSAGES = 120
 _RATE = 30
+_SENDER_RATE = 40
+_SLOW = "+15550009999"
 
 
 async def test_dispatchers_share_the_rate_of_a_provider(house: House) -> None:
@@ -50,3 +53,53 @@ async def test_dispatchers_share_the_rate_of_a_sender(house: House) -> None:
     assert await house.book.rows("SELECT max(attempt_count), max(event_count) FROM messages") == [(1, 3)]
     # They are of one conversation.
     assert house.provider.bodies == [f"{number}.{one}" for number in range(8) for one in range(5)]
+
+
+async def test_dispatchers_share_the_rate_of_a_sender_to_many_recipients(house: House) -> None:
+    running = [await house.dispatch(sender_rates=f"*={_SENDER_RATE}") for _ in range(2)]
+
+    async def all_know() -> bool:
+        return all(one.ownership.dispatchers == 2 for one in running)
+
+    await eventually(all_know)
+    for batch in range(6):
+        await house.stub.SendMessages(
+            pb.SendMessagesRequest(
+                requests=[
+                    pb.SendMessageRequest(body="hi", sender=OURS, recipient=f"+1555{batch:03}{one:04}")
+                    for one in range(40)
+                ]
+            )
+        )
+    await house.until_true("SELECT count(*) = 240 FROM messages WHERE state = 'sent'")
+    times = await house.book.rows(
+        "SELECT extract(epoch FROM start_time)::float8 FROM dispatch_attempts ORDER BY start_time"
+    )
+    starts = [row[0] for row in times]
+    assert len(starts) == 240
+    # In any second what fills the buckets in it, and a second's worth that was in them before; and as much
+    # for claims that come late to the turns they have.
+    first = 0
+    for last, start in enumerate(starts):
+        while starts[first] < start - 1.0:
+            first += 1
+        assert last - first + 1 <= 3 * _SENDER_RATE
+    assert starts[-1] - starts[0] >= 0.95 * (240 - _SENDER_RATE) / _SENDER_RATE
+    assert await house.book.value("SELECT max(attempt_count) FROM messages") == 1
+
+
+async def test_who_only_met_a_providers_rate_does_not_wait_for_the_rate_of_another_sender(
+    house: House,
+) -> None:
+    await house.dispatch(sender_rates=f"{_SLOW}=0.01", provider_rates=f"scripted={_RATE}")
+    answer = await house.stub.SendMessages(
+        pb.SendMessagesRequest(
+            requests=[
+                pb.SendMessageRequest(body="hi", sender=sender, recipient=f"+1555777{number:04}")
+                for number, sender in enumerate([_SLOW, _SLOW, *[OURS] * 3 * _RATE])
+            ]
+        )
+    )
+    first, second, *others = [result.message.id for result in answer.results]
+    await house.until("sent", first, *others)
+    assert await house.book.value("SELECT state FROM messages WHERE id = %s", second) == "pending"
