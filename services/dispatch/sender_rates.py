@@ -35,8 +35,8 @@ _MANY_BUCKETS: Final = 10_000
 class Turns:
     """Whose turn it is among messages that wait: their senders by id, and what keeps the others.
 
-    `held`: senders over their rates, with how many they have waiting. `behind`: some wait for earlier messages of their conversations. `cut`:
-    the limit was reached, whoever comes after it.
+    `held`: senders over their rates, with how many they have waiting. `behind`: some wait for earlier messages
+    of their conversations. `cut`: the limit was reached, whoever comes after it.
     """
 
     senders: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Turns:
 
 
 class _Share:
-    """This dispatcher's part of one sender's rate, of which a second's worth, one at least, may go at once."""
+    """This dispatcher's part of one sender's rate; a second's worth, one at least, may go at once."""
 
     def __init__(self, rate: float, sharers: int, clock: Callable[[], float]) -> None:
         self._rate = rate
