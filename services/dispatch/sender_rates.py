@@ -35,7 +35,7 @@ _MANY_BUCKETS: Final = 10_000
 class Turns:
     """Whose turn it is among messages that wait: their senders by id, and what keeps the others.
 
-    `held`: senders over their rates, with how many they have waiting. `behind`: some wait for earlier messages
+    `held`: senders over their rates, with how many they have waiting. `behind`: some wait for earlier ones
     of their conversations. `cut`: the limit was reached, whoever comes after it.
     """
 
