@@ -121,7 +121,8 @@ def nats_url(nats_server: NatsForTests) -> str:
 @pytest.fixture
 def settings(database_url: str, nats_url: str, tmp_path: Path) -> Settings:
     """Settings of a whole stack on this test's servers and on ports of its own."""
-    grpc_port, http_port = free_ports(3), free_ports(1)
+    # Three for gRPC and three for metrics after them.
+    grpc_port, http_port = free_ports(6), free_ports(1)
     return Settings.model_validate(
         {
             "database_url": database_url,
