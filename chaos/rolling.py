@@ -11,7 +11,8 @@ NAME = "rolling"
 _PROFILE = {"latency_ms": 50, "callback_delay_ms": 100}
 # What says: come back, with the same key. An internal error does not.
 _STATUSES = frozenset({"no answer", "429", "502", "503", "504"})
-_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED"})
+# CANCELLED is what gRPC's core says of a call that reached a server in the instant of its stop.
+_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
 
 
 def run(stack: E2eStack, *, sender: str, rounds: int, rate: float) -> list[Finding]:

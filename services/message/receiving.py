@@ -1,6 +1,6 @@
 """The use case of receiving: inbound messages that another system has normalised already."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from posthouse.v1 import message_service_pb2 as pb
@@ -27,6 +27,7 @@ class Receiver:
     def __init__(self, database: Database, committer: GroupCommitter) -> None:
         self._database = database
         self._committer = committer
+        self._providers = known_providers()
 
     async def receive(self, messages: Sequence[pb.InboundMessage]) -> list[pb.ReceiveResult]:
         """Store each message on its own and return the results in order."""
@@ -35,7 +36,7 @@ class Receiver:
         keys: list[tuple[str, str] | None] = [None] * len(messages)
         for position, message in enumerate(messages):
             try:
-                item = Intake(new_id(), read_inbound(message))
+                item = Intake(new_id(), read_inbound(message, self._providers))
             except PosthouseError as error:
                 results[position] = pb.ReceiveResult(error=to_item_error(error))
                 continue
@@ -81,14 +82,17 @@ class Receiver:
         return results
 
 
-def read_inbound(message: pb.InboundMessage) -> Draft:
-    """Return the draft of a message, or raise InvalidRequestError naming every field at fault."""
+def read_inbound(message: pb.InboundMessage, providers: Collection[str]) -> Draft:
+    """Return the draft of a message, or raise InvalidRequestError naming every field at fault.
+
+    `providers` are the names that its source may not have.
+    """
     faults = [
         Violation(field, "must be 1 to 255 characters without control characters")
         for field, value in (("source", message.source), ("event_id", message.event_id))
         if not value or len(value) > _MAX_KEY_LENGTH or not value.isprintable()
     ]
-    if message.source in known_providers():
+    if message.source in providers:
         # Its keys are the provider's own: who could take one would have the genuine message passed over.
         faults.append(Violation("source", "is the name of a provider, whose messages come as its webhooks"))
     if message.channel and not enum_names.CHANNEL.word(message.channel):

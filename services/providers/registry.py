@@ -1,7 +1,6 @@
 """The providers there are, by name. Routes pick from them; nothing registers itself."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -58,7 +57,6 @@ _CREDENTIALS: Final[Mapping[str, Callable[[Settings], bool]]] = {
 }
 
 
-@cache
 def known_providers() -> frozenset[str]:
     """Return the names of all providers there are, whether or not they are in use."""
     return frozenset([*FACTORIES, *(entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))])

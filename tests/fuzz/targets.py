@@ -86,7 +86,7 @@ def received(data: bytes) -> None:
     except DecodeError:
         return
     try:
-        draft = read_inbound(message)
+        draft = read_inbound(message, {"twilio"})
     except InvalidRequestError:
         return
     check_storable(draft)

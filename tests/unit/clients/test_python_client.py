@@ -100,6 +100,12 @@ class _Conversations(conversation_service_pb2_grpc.ConversationServiceServicer):
         context.abort_with_status(rpc_status.to_status(to_status(ServerAway("stopping", retry_after=0.01))))
 
 
+class _CancelledError(ServerError):
+    """What gRPC's core answers for a server that stops."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[str, _Messages, _Conversations]]:
     messages, conversations = _Messages(), _Conversations()
@@ -146,6 +152,13 @@ async def test_a_retry_carries_the_same_key(client: Any, server: Any) -> None:
     assert keys == {sent.id}
     assert sent.id
     assert server[1].metadata[0]["x-api-key"] == "ph_key"
+
+
+async def test_a_call_that_a_stopping_server_never_began_is_repeated(client: Any, server: Any) -> None:
+    _, messages, _ = server
+    messages.errors = [_CancelledError("shut down")]
+    await client.send(**_SMS)
+    assert len(messages.requests) == 2
 
 
 async def test_it_gives_up_after_its_attempts_and_tells_the_key(client: Any, server: Any) -> None:

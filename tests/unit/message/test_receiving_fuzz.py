@@ -11,6 +11,7 @@ from posthouse.v1 import message_pb2
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import InvalidRequestError
 from services.message.receiving import read_inbound
+from services.providers.registry import known_providers
 from tests.unit.message.drafts import check_storable
 
 # What a protobuf string can be: no lone surrogates.
@@ -58,14 +59,14 @@ def test_nobody_speaks_for_a_provider(source: str) -> None:
         source=source, event_id="SM1", sender="+15551234567", recipient="+15559876543", body="hi"
     )
     with pytest.raises(InvalidRequestError) as refused:
-        read_inbound(message)
+        read_inbound(message, known_providers())
     assert [violation.field for violation in refused.value.violations] == ["source"]
 
 
 @given(FIELDS)
 def test_no_message_is_unexpected(fields: dict[str, Any]) -> None:
     try:
-        draft = read_inbound(pb.InboundMessage(**fields))
+        draft = read_inbound(pb.InboundMessage(**fields), {"twilio"})
     except InvalidRequestError as error:
         assert error.violations  # noqa: PT017 either outcome is right; each has its own promise
         return
