@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gateway.identity import Metadata
-from services.kit.errors import OverloadedError, PosthouseError, UnavailableError
+from services.kit.errors import InternalError, OverloadedError, PosthouseError, UnavailableError
 from services.kit.logs import get_logger
 from services.kit.tracing import CONTEXTS, current_trace, span
 
@@ -193,8 +193,8 @@ class Coalescer(Generic[_Req, _Res]):
             return [UnavailableError("the gateway is stopping", retry_after=1)] * len(batch)
         except Exception:  # noqa: BLE001 - logged; the waiters must be answered whatever it was
             _log.exception("coalesced_call_failed", request_id=batch[0].request_id, requests=len(batch))
-            return [PosthouseError("internal error")] * len(batch)
+            return [InternalError()] * len(batch)
         if len(answers) != len(batch):
             _log.error("coalesced_call_miscounted", requests=len(batch), answers=len(answers))
-            return [PosthouseError("internal error")] * len(batch)
+            return [InternalError()] * len(batch)
         return answers

@@ -10,7 +10,7 @@ from services.dispatch.admission import Gate
 from services.dispatch.batch import Means
 from services.dispatch.breakers import Breakers
 from services.dispatch.company import Company
-from services.dispatch.governor import Governor, RetryBudget
+from services.dispatch.governor import Governor
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.intervening import Intervener
 from services.dispatch.lanes import Lanes
@@ -18,6 +18,7 @@ from services.dispatch.leases import Leases
 from services.dispatch.ownership import Ownership
 from services.dispatch.refusing import Refuser
 from services.dispatch.retry import RetryPolicy
+from services.dispatch.retry_budget import RetryBudget
 from services.dispatch.routing import Router
 from services.dispatch.sender_rates import SenderRates
 from services.dispatch.sending import Postman

@@ -8,7 +8,8 @@ from typing import Final, Self
 
 from services.dispatch.breakers import Breakers
 from services.dispatch.error_rates import ErrorRates
-from services.dispatch.governor import Governor, RetryBudget
+from services.dispatch.governor import Governor
+from services.dispatch.retry_budget import RetryBudget
 from services.dispatch.sender_rates import SenderRates
 from services.kit.breaker import CLOSED, OPEN
 

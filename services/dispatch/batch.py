@@ -10,7 +10,7 @@ from services.dispatch.admission import Admission, Gate
 from services.dispatch.company import Company
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
-from services.dispatch.lanes import Work, ack, outbox_ids_of
+from services.dispatch.lanes import Work, ack, outbox_ids_of, size_of
 from services.dispatch.leases import Leases
 from services.dispatch.order import Order, Part, join
 from services.dispatch.ownership import Ownership
@@ -88,7 +88,7 @@ class Batch:
         self._channel = channel
         self._admission = admission
         self._outbox_ids = outbox_ids_of(work)
-        size = _size(work)
+        size = size_of(work)
         self._limit = None if admission is None or admission.limit >= size else admission.limit
 
     async def run(self, turn: Turn) -> None:
@@ -117,7 +117,7 @@ class Batch:
             abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
             if abandoned:
                 await means.inquirer.adopt(abandoned, owner=self._owner, own=own)
-            size = _size([item for item in self._work if item.envelope.outbox_id in taken])
+            size = size_of([item for item in self._work if item.envelope.outbox_id in taken])
             # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
             held = turns if turns is not None and turns.keep else None
             partly = held is not None or (self._limit is not None and len(claimed) >= self._limit)
@@ -136,7 +136,7 @@ class Batch:
         senders = self._means.gate.senders
         if senders.unlimited:
             return None
-        most = _size(self._work) if self._limit is None else self._limit
+        most = size_of(self._work) if self._limit is None else self._limit
         async with self._means.database.hot() as connection:
             waiting = await load_waiting(connection, self._outbox_ids)
         return senders.choose(waiting, most)
@@ -304,10 +304,6 @@ class Batch:
                 messages, settlements, settled_outbox_ids=outbox_ids, owner=self._owner
             )
         )
-
-
-def _size(work: Sequence[Work]) -> int:
-    return sum(len(item.envelope.message_ids) for item in work)
 
 
 async def _until_done(act: Callable[[], Awaitable[_T]]) -> _T:

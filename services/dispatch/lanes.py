@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,6 +69,16 @@ class Work:
     lane: str
     envelope: event_pb.DispatchEnvelope
     message: Msg
+
+    @property
+    def size(self) -> int:
+        """How many messages it has."""
+        return len(self.envelope.message_ids)
+
+
+def size_of(work: Iterable[Work]) -> int:
+    """Return how many messages envelopes have."""
+    return sum(item.size for item in work)
 
 
 def outbox_ids_of(work: Sequence[Work]) -> list[str]:
@@ -146,12 +156,12 @@ class Lanes:
         self._taken_at = asyncio.get_running_loop().time()
         queue = self._waiting[lane]
         taken = [queue.popleft()]
-        size = len(taken[0].envelope.message_ids)
-        while queue and size + len(queue[0].envelope.message_ids) <= self._batch_size:
+        size = taken[0].size
+        while queue and size + queue[0].size <= self._batch_size:
             if not mixed and queue[0].message.subject != taken[0].message.subject:
                 break
             taken.append(queue.popleft())
-            size += len(taken[-1].envelope.message_ids)
+            size += taken[-1].size
         self._sizes[lane] -= size
         self._room[lane].set()
         return taken

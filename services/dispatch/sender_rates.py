@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.dispatch.governor import TokenBucket
+from services.dispatch.buckets import SharedBucket
 from services.ledger.waiting import Waiting
 
 # Stands for every sender that is not named.
@@ -56,23 +56,18 @@ class Turns:
 
 
 class _Share:
-    """This dispatcher's part of one sender's rate; a second's worth, one at least, may go at once."""
+    """This dispatcher's part of one sender's rate, and when what waits for the sender is looked at."""
 
-    def __init__(self, rate: float, sharers: int, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._sharers = sharers
+    def __init__(self, bucket: SharedBucket, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.bucket = TokenBucket(rate / sharers, self._burst, clock=clock)
+        self.bucket = bucket
         self._used_at = clock()
         # Before this time no look at what waits is needed: there is one already.
         self._looked_at_from = self._used_at
 
-    def use(self, sharers: int) -> None:
-        """Have it fill as the number of dispatchers says."""
+    def use(self) -> None:
+        """Take note that it is needed."""
         self._used_at = self._clock()
-        if sharers != self._sharers:
-            self._sharers = sharers
-            self.bucket.change_rate(self._rate / sharers, self._burst)
 
     def next_look(self) -> float:
         """Return the seconds until what waits may be looked at next."""
@@ -82,7 +77,7 @@ class _Share:
     def book_look(self, left: int) -> float:
         """Return the seconds until the next look, at so many messages, and have those after it come later."""
         wait = self.next_look()
-        few = left * self._sharers / self._rate / _LOOKS_AT_FEW
+        few = left / self.bucket.rate / _LOOKS_AT_FEW
         self._looked_at_from = self._clock() + wait + min(self._filling / _LOOKS, few, _LONGEST_WAIT)
         return wait
 
@@ -91,12 +86,8 @@ class _Share:
         return self._clock() > max(self._used_at + self._filling, self._looked_at_from)
 
     @property
-    def _burst(self) -> float:
-        return max(1.0, self._rate / self._sharers)
-
-    @property
     def _filling(self) -> float:
-        return self._burst * self._sharers / self._rate
+        return self.bucket.burst / self.bucket.rate
 
 
 class SenderRates:
@@ -174,12 +165,12 @@ class SenderRates:
         rate = self._rates.get(sender) or self._rates.get(ANY)
         if rate is None:
             return None
-        sharers = self._dispatchers()
         share = self._shares.get(sender)
         if share is None:
             self._forget()
-            share = self._shares[sender] = _Share(rate, sharers, self._clock)
-        share.use(sharers)
+            bucket = SharedBucket(rate, clock=self._clock, dispatchers=self._dispatchers)
+            share = self._shares[sender] = _Share(bucket, self._clock)
+        share.use()
         return share
 
     def _forget(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from services.dispatch.batch import Batch, Means
-from services.dispatch.lanes import RETRY_LANES, Lanes, Work, ack, outbox_ids_of
+from services.dispatch.lanes import RETRY_LANES, Lanes, Work, ack, outbox_ids_of, size_of
 from services.dispatch.slots import Slots
 from services.dispatch.turn import Turn
 from services.kit import metrics
@@ -78,14 +78,13 @@ class Dispatcher:
 
     async def _work_some(self, channel: str, work: Sequence[Work], owner: int, turn: Turn) -> None:
         """Do as much of one channel's work as may be sent now, and put the rest off."""
-        size = sum(len(item.envelope.message_ids) for item in work)
-        with self._means.gate.admit(channel, size, retry=work[0].lane in RETRY_LANES) as admission:
+        with self._means.gate.admit(channel, size_of(work), retry=work[0].lane in RETRY_LANES) as admission:
             fitting: list[Work] = []
             room = admission.limit
             for item in work:
                 if room > 0:
                     fitting.append(item)
-                room -= len(item.envelope.message_ids)
+                room -= item.size
             rest = work[len(fitting) :]
             if rest:
                 fitting += await self._put_off(channel, rest, admission.reason)
@@ -95,10 +94,7 @@ class Dispatcher:
     async def _put_off(self, channel: str, work: Sequence[Work], reason: str) -> list[Work]:
         """Put unclaimed envelopes off; return those that a dead dispatcher held, which cannot wait."""
         means = self._means
-        delays = {
-            item.envelope.outbox_id: means.gate.delay(channel, len(item.envelope.message_ids), reason)
-            for item in work
-        }
+        delays = {item.envelope.outbox_id: means.gate.delay(channel, item.size, reason) for item in work}
         async with means.database.hot() as connection:
             abandoned = set(await put_off(connection, delays))
         # What waits here may wait for long: it is to expire all the same.

@@ -46,6 +46,13 @@ class PosthouseError(Exception):
         self.quotas = tuple(quotas)
 
 
+class InternalError(PosthouseError):
+    """A fault of ours. What it was is in the log, where it happened, and for nobody else."""
+
+    def __init__(self) -> None:
+        super().__init__("internal error")
+
+
 class InvalidRequestError(PosthouseError):
     """A field is missing, malformed or out of bounds."""
 

@@ -17,7 +17,7 @@ from services.kit import metrics
 from services.kit.auth_interceptor import AuthInterceptor
 from services.kit.authentication import Authenticator
 from services.kit.config import Settings
-from services.kit.errors import NotImplementedYetError, PosthouseError
+from services.kit.errors import InternalError, NotImplementedYetError, PosthouseError
 from services.kit.exposure import check_exposure
 from services.kit.logs import bind_request, get_logger, logs_debug
 from services.kit.request_ids import request_id_of_call
@@ -125,7 +125,7 @@ def _refusal_of(method: str, error: Exception) -> PosthouseError:
     if isinstance(error, NotImplementedError):  # what a servicer has not overridden
         return NotImplementedYetError(f"{method} is not implemented yet")
     _log.error("call_failed", method=method, exc_info=error)
-    return PosthouseError("internal error")
+    return InternalError()
 
 
 async def _abort(error: PosthouseError, context: Any) -> None:

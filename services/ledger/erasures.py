@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import privacy_service_pb2 as pb
-from services.kit.ids import new_id
+from services.kit.ids import NO_ID, new_id
 from services.kit.masking import mask_address
 from services.ledger.arrays import plain_array
 from services.ledger.database import Database, HotConnection
@@ -48,7 +48,6 @@ SELECT (SELECT id::text FROM page ORDER BY id DESC LIMIT 1), ARRAY(
 )
 """
 _STRAY_PAGE = 1000
-_BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 _PERSON = (
     "DELETE FROM contacts WHERE address = %(address)s",
     "DELETE FROM tenant_numbers WHERE address = %(address)s",
@@ -140,7 +139,7 @@ async def step(connection: HotConnection, erasure: Pending) -> bool | None:
 
 async def _stray_mail(connection: HotConnection, chosen: dict[str, Any]) -> list[str]:
     """Return mails of an address in conversations of others, up to the limit; none when none is left."""
-    after: str | None = _BEFORE_ALL
+    after: str | None = NO_ID
     while after is not None:
         ((after, found),) = await _rows(
             connection, _STRAY_MAIL, {**chosen, "after": after, "page": _STRAY_PAGE}

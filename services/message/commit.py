@@ -15,7 +15,13 @@ import psycopg
 import psycopg.errors
 
 from services.kit import metrics
-from services.kit.errors import InvalidRequestError, OverloadedError, PosthouseError, UnavailableError
+from services.kit.errors import (
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+    PosthouseError,
+    UnavailableError,
+)
 from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
@@ -141,9 +147,9 @@ class GroupCommitter:
                 continue
             try:
                 await self._commit(batch)
-            except Exception as error:  # noqa: BLE001 - nothing may end a committer, or leave a waiter waiting
+            except Exception:  # noqa: BLE001 - nothing may end a committer, or leave a waiter waiting
                 _log.exception("commit_failed")
-                _fail(batch, _unexpected(error))
+                _fail(batch, InternalError())
 
     def _take(self) -> list[_Waiting]:
         """Take units up to the batch size; one whose keys another unit of the batch has stays behind."""
@@ -198,9 +204,9 @@ class GroupCommitter:
                 result.refused[item.id] = refusal
             except _REFUSALS:
                 result.refused[item.id] = InvalidRequestError.field("body", "cannot be stored")
-            except Exception as failure:  # noqa: BLE001 - what is stored of its neighbours must be told
+            except Exception:  # noqa: BLE001 - what is stored of its neighbours must be told
                 _log.exception("commit_failed")
-                result.refused[item.id] = _unexpected(failure)
+                result.refused[item.id] = InternalError()
             else:
                 result.acceptances.extend(one.acceptances)
                 result.refused.update(one.refused)
@@ -286,10 +292,6 @@ def _waves(receipts: Sequence[ReceiptRow]) -> list[list[ReceiptRow]]:
         waves[place].append(receipt)
         seen[place] |= marks
     return waves
-
-
-def _unexpected(error: Exception) -> PosthouseError:
-    return PosthouseError(f"internal error: {type(error).__name__}")
 
 
 def _fail(batch: list[_Waiting], error: PosthouseError) -> None:

@@ -24,7 +24,7 @@ from services.message.segments import measure
 from services.message.sender_pools import Chosen, SenderPools
 from services.message.sending import key_reused, no_route
 from services.message.submission_limits import SubmissionLimiter
-from services.message.validation import check_send, read_address, read_channel, request_hash
+from services.message.validation import check_send, is_request_id, read_address, read_channel, request_hash
 
 
 class Previewer:
@@ -125,8 +125,7 @@ def _fit(channel: str, sender: Address, recipient: Address) -> bool:
 async def _earlier(
     connection: AsyncConnection, caller: str, request: pb.SendMessageRequest
 ) -> StoredAnswer | None:
-    # PostgreSQL takes no NUL character; a key that has one was never stored.
-    if not request.request_id or "\0" in request.request_id:
+    if not is_request_id(request.request_id):
         return None
     return (await load_answers(connection, caller, [request.request_id])).get(request.request_id)
 

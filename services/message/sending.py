@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit import enum_names, metrics
-from services.kit.errors import PosthouseError, PreconditionError, UnavailableError, Violation
+from services.kit.errors import InternalError, PosthouseError, PreconditionError, UnavailableError, Violation
 from services.kit.ids import new_id
 from services.kit.logs import get_logger, logs_debug
 from services.kit.rate_limit_clients import Client
@@ -121,9 +121,9 @@ class Sender:
             )
         except PosthouseError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - nothing of it is stored, and its key stays free
+        except Exception:  # noqa: BLE001 - nothing of it is stored, and its key stays free
             _log.exception("check_failed")
-            return PosthouseError(f"internal error: {type(error).__name__}")
+            return InternalError()
         rule = self._routes.find(draft.channel, draft.sender, draft.recipient)
         if rule is None:
             return no_route(draft.channel)

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from services.kit import metrics
-from services.kit.errors import ForbiddenError, InvalidRequestError, NotFoundError, PosthouseError
+from services.kit.errors import (
+    ForbiddenError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    PosthouseError,
+)
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.kit.networks import is_loopback
@@ -93,7 +99,7 @@ class WebhookIngester:
             return error
         except Exception:  # noqa: BLE001 - logged; its neighbours are answered whatever it was
             _log.exception("webhook_failed", provider=arrived.provider)
-            return PosthouseError("internal error")
+            return InternalError()
 
     async def _ingest(self, name: str, request: WebhookRequest, remote_address: str) -> Ingested:
         provider = self._provider(name)

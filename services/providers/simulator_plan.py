@@ -24,7 +24,7 @@ RATE_LIMITED: Final = Retryable("20429", "too many requests", retry_after=1.0)
 SERVER_ERROR: Final = Retryable("20500", "internal server error")
 REJECTED: Final = Rejected("21211", "invalid recipient")
 TIMED_OUT: Final = Unknown("timeout", "no answer in time")
-# To whoever waits it looks the same. It was not accepted.
+# To whoever waits it looks the same, and is told apart by identity here. It was not accepted.
 LOST: Final = Unknown("timeout", "no answer in time")
 
 # Code of an undelivered message: unreachable destination.

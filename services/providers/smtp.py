@@ -25,7 +25,7 @@ from services.providers.base import (
 )
 from services.providers.email_message import EmailParts, UnsendableError, build_email, email_parts
 from services.providers.in_order import send_in_order
-from services.providers.slots import Slots
+from services.providers.shared_semaphore import SharedSemaphore
 from services.providers.smtp_config import SmtpConfig, parse_smtp_url
 from services.providers.smtp_pool import Connection, SmtpPool
 
@@ -64,16 +64,16 @@ class SmtpProvider(Provider):
     def __init__(self, config: SmtpConfig) -> None:
         self._config = config
         self._pool = SmtpPool(config)
-        self._slots = Slots(config.connections)
+        self._semaphore = SharedSemaphore(config.connections)
 
     @property
     def batch_share(self) -> int:
         """Return the part of a batch that our share of the connections is enough for."""
-        return self._slots.part_of(self.batch_size)
+        return self._semaphore.part_of(self.batch_size)
 
     def shared_by(self, dispatchers: Callable[[], int]) -> None:
         """Use no more than a share of the connections."""
-        self._slots.dispatchers = dispatchers
+        self._semaphore.dispatchers = dispatchers
 
     async def close(self) -> None:
         """Say goodbye to the server."""
@@ -97,7 +97,7 @@ class SmtpProvider(Provider):
         raise MalformedWebhookError("smtp has no webhooks")
 
     async def _send_one(self, parts: EmailParts, content: bytes, last_start: float) -> Outcome:
-        async with self._slots:
+        async with self._semaphore:
             if time.monotonic() > last_start:
                 return NotBegun("the server is too slow for as many messages at once")
             transaction = _Transaction(self._pool, parts, content)

@@ -34,7 +34,7 @@ from services.providers.base import (
 )
 from services.providers.in_order import send_in_order
 from services.providers.retry_after import read_retry_after
-from services.providers.slots import Slots
+from services.providers.shared_semaphore import SharedSemaphore
 from services.providers.twilio_errors import outcome_of
 from services.providers.twilio_lookup import MAX_PAGES, PAGE_SIZE, Search, read_page
 from services.providers.twilio_webhook import (
@@ -89,7 +89,7 @@ class TwilioProvider(Provider):
         self._origins = origins_of(config.webhook_base_url)
         self._callback = _callback_url(config.webhook_base_url)
         self._messages_uri = f"/2010-04-01/Accounts/{config.account_sid}/Messages.json"
-        self._slots = Slots(config.concurrency)
+        self._semaphore = SharedSemaphore(config.concurrency)
         self._client: Client | None = None
         # What was answered lately: SIDs by the ids of their messages, and the same SIDs alone.
         self._sid_of: OrderedDict[str, str] = OrderedDict()
@@ -101,11 +101,11 @@ class TwilioProvider(Provider):
     @property
     def batch_share(self) -> int:
         """Return the part of a batch that our share of the requests is enough for."""
-        return self._slots.part_of(self.batch_size)
+        return self._semaphore.part_of(self.batch_size)
 
     def shared_by(self, dispatchers: Callable[[], int]) -> None:
         """Make no more than a share of the requests at once."""
-        self._slots.dispatchers = dispatchers
+        self._semaphore.dispatchers = dispatchers
 
     async def start(self) -> None:
         """Open the pool of connections."""
@@ -188,7 +188,7 @@ class TwilioProvider(Provider):
             return NotBegun("those before it took too long")
         try:
             async with asyncio.timeout_at(last_start):
-                await self._slots.acquire()
+                await self._semaphore.acquire()
         except TimeoutError:
             return NotBegun("no request could be made in time")
         try:
@@ -197,7 +197,7 @@ class TwilioProvider(Provider):
             reason = "timeout" if isinstance(error, TimeoutError) else "connection_failed"
             return (Unknown if trip.connected else Retryable)(reason, type(error).__name__)
         finally:
-            self._slots.release()
+            self._semaphore.release()
         if isinstance(outcome, Accepted):
             self._remember(outcome.provider_message_id, message.id)
         return outcome
@@ -214,7 +214,7 @@ class TwilioProvider(Provider):
         search = Search.of(message, longest=_WAIT + self.send_timeout)
         if search is None or not unique:
             return CannotTell()
-        async with self._slots:
+        async with self._semaphore:
             return await self._search(message, search)
 
     async def _search(self, message: OutboundMessage, search: Search) -> LookupResult:

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.dispatch.governor import Governor, RetryBudget, TokenBucket
+from services.dispatch.buckets import TokenBucket
+from services.dispatch.governor import Governor
+from services.dispatch.retry_budget import RetryBudget
 from tests.unit.kit.test_breaker import Time
 
 

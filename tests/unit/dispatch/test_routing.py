@@ -8,9 +8,10 @@ import pytest
 
 from services.dispatch.admission import Admission, Gate
 from services.dispatch.breakers import Breakers
-from services.dispatch.governor import Governor, RetryBudget
+from services.dispatch.governor import Governor
 from services.dispatch.history import NOTHING, History, history_of
 from services.dispatch.retry import RetryPolicy, settlement_of
+from services.dispatch.retry_budget import RetryBudget
 from services.dispatch.routing import Router
 from services.kit.breaker import BreakerPolicy
 from services.kit.routes import Routes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 
-class Slots:
+class SharedSemaphore:
     """A semaphore whose size is one dispatcher's share of `most`, never below one, as their number changes.
 
     `dispatchers` tells of how many this is one. First come, first served.
