@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Scope
 
 from gateway.identity import Metadata, credentials
-from gateway.routing import API
+from gateway.routing import API, WEBHOOKS
 from gateway.rpc import call_with
 from posthouse.v1 import auth_service_pb2 as pb
 from services.kit.callers import Caller
@@ -27,8 +27,6 @@ _KNOWN = 5.0
 _UNKNOWN = 1.0
 _REMEMBERED = 10_000
 
-# Providers sign what they send instead.
-WEBHOOKS = ("/webhook/", f"{API}/webhooks/")
 # What the gateway answers by itself: path -> its name in POSTHOUSE_OPEN_ENDPOINTS, and the scope it needs
 # where it is not open.
 _OWN = (

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from gateway import answers, render, requests, schemas
+from gateway import answers, queries, render, requests, schemas
 from gateway.routing import API, documented, router
 from gateway.rpc import Backends, call
 from gateway.schemas import PageSize, PageToken, Time
@@ -76,7 +76,7 @@ class ConversationRoutes:
             pb.ListConversationsRequest(
                 page_size=page_size,
                 page_token=page_token,
-                participant=participant,
+                participant=queries.address(participant),
                 channel_family=FAMILY.number(channel_family),
                 tenant_id=tenant_id,
                 workflow_type=workflow_type,

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 import grpc
 from starlette.types import Receive, Scope, Send
 
-from gateway import problems
+from gateway import problems, queries
 from gateway.callers import Callers
 from gateway.event_feed import EventFeed, entries_of, gap, rendered
 from gateway.event_stream import STALLED, EventStream
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     _Call = grpc.aio.UnaryStreamCall[pb.WatchEventsRequest, pb.WatchEventsResponse]
 
 PATH = "/api/v1/events"
+
+_PARAMETERS = ("conversation_id", "participant")
 
 # Watchers that catch up at the same time, each by a call of its own.
 _CATCHING_UP = 64
@@ -93,6 +95,10 @@ class EventRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one watcher."""
+        problem = queries.refusal(scope["query_string"], _PARAMETERS)
+        if problem is not None:
+            await problems.response(problem, scope)(scope, receive, send)
+            return
         try:
             query = _read(scope)
             after = read_position("after_event_id", query.last_event_id)
@@ -256,8 +262,9 @@ async def _write(stream: EventStream, chunk: bytes) -> None:
 
 
 def _read(scope: Scope) -> _Query:
-    values = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=50)
-    conversation_id, participant = (values.get(name, [""])[-1] for name in ("conversation_id", "participant"))
+    values = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    conversation_id = values.get("conversation_id", "")
+    participant = queries.address(values.get("participant", ""))
     if len(participant) > _LONGEST:
         raise InvalidRequestError.field("participant", "is too long")
     given = [value for name, value in scope["headers"] if name == b"last-event-id"]

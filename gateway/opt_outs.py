@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from gateway import opt_out_shapes as shapes
-from gateway import render
+from gateway import queries, render
 from gateway.routing import API, documented, router
 from gateway.rpc import Backends, call
 from gateway.schemas import FamilyWord, PageSize, PageToken
@@ -52,8 +52,8 @@ class OptOutRoutes:
             pb.ListOptOutsRequest(
                 page_size=page_size,
                 page_token=page_token,
-                sender=_address(sender),
-                recipient=_address(recipient),
+                sender=queries.address(sender),
+                recipient=queries.address(recipient),
                 channel_family=FAMILY.number(channel_family),
             ),
             request,
@@ -85,7 +85,9 @@ class OptOutRoutes:
         """Let messages from the one to the other pass again; repeating it changes nothing."""
         response = await call(
             self._message.RemoveOptOut,
-            pb.RemoveOptOutRequest(sender=_address(sender), recipient=_address(recipient), reason=reason),
+            pb.RemoveOptOutRequest(
+                sender=queries.address(sender), recipient=queries.address(recipient), reason=reason
+            ),
             request,
         )
         return render.answer({"removed": response.removed})
@@ -106,8 +108,8 @@ class OptOutRoutes:
             pb.ListConsentEventsRequest(
                 page_size=page_size,
                 page_token=page_token,
-                sender=_address(sender),
-                recipient=_address(recipient),
+                sender=queries.address(sender),
+                recipient=queries.address(recipient),
                 change=CONSENT_CHANGE.number(change),
             ),
             request,
@@ -118,11 +120,6 @@ class OptOutRoutes:
                 "next_page_token": response.next_page_token or None,
             }
         )
-
-
-def _address(text: str) -> str:
-    """Return an address from a query, in which a + that was not encoded has become a space."""
-    return f"+{text[1:]}" if text[:1] == " " and text[1:2].isdigit() else text
 
 
 def _opt_out(item: consent_pb2.OptOut) -> render.Json:

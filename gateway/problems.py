@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -128,9 +129,15 @@ def from_error(error: PosthouseError, *, item: str = "") -> Problem:
 
 def from_validation(found: Iterable[Mapping[str, Any]], *, item: str = "") -> Problem:
     """Return the problem of what pydantic found."""
+    return invalid(
+        Violation(_location(error["loc"], item, error["type"]), _describe(error)) for error in found
+    )
+
+
+def invalid(violations: Iterable[Violation]) -> Problem:
+    """Return the problem of fields at fault under their JSON names: the first of many, and of long names."""
     errors = [
-        Violation(_location(error["loc"], item, error["type"]), _describe(error))
-        for error, _ in zip(found, range(_MOST_ERRORS), strict=False)
+        Violation(each.field[:_LONGEST_FIELD], each.description) for each in islice(violations, _MOST_ERRORS)
     ]
     return Problem(400, "INVALID_FIELD", _detail(errors), errors)
 
@@ -193,7 +200,7 @@ def _location(location: Sequence[str | int], item: str, kind: str) -> str:
     field = item
     for part in location:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
-    return field[:_LONGEST_FIELD]
+    return field
 
 
 def _describe(error: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from gateway import problems
+from gateway import problems, queries
 
 API = "/api/v1"
 
-# Paths that providers call.
+# Paths that providers call; they sign what they send instead of having credentials.
 WEBHOOKS = (f"{API}/webhooks/", "/webhook/")
 
 ResponseDocs = dict[int | str, dict[str, Any]]
@@ -28,10 +28,14 @@ class _OrjsonRequest(Request):
 
 class _JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, given a request that reads its body with orjson."""
+        """Return FastAPI's handler for good queries, given a request that reads its body with orjson."""
         handler = super().get_route_handler()
+        parameters = frozenset(parameter.alias for parameter in self.dependant.query_params)
 
         async def handle(request: Request) -> Response:
+            problem = queries.refusal(request.scope["query_string"], parameters)
+            if problem is not None:
+                return problems.response(problem, request.scope)
             return await handler(_OrjsonRequest(request.scope, request.receive))
 
         return handle

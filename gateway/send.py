@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from gateway import problems, render, requests
+from gateway import problems, queries, render, requests
 from gateway.bodies import read_body
 from gateway.identity import caller
 from gateway.joining import Sends
@@ -31,6 +31,10 @@ class SendRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one send."""
+        problem = queries.refusal(scope["query_string"], ())
+        if problem is not None:
+            await problems.response(problem, scope)(scope, receive, send)
+            return
         try:
             body = await read_body(receive)
             if body is None:

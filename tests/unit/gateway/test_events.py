@@ -169,7 +169,7 @@ async def test_streams_events_to_who_wants_them_over_one_call(route: EventRoute,
     everything, here, person = (
         Client(route),
         Client(route, f"conversation_id={HERE.upper()}"),
-        Client(route, "participant=1%20555%20987%206543"),
+        Client(route, "participant=+1%20555%20987%206543"),
     )
     for client in (everything, here, person):
         await client.until(": connected\nid: a-0-0\n\n")
@@ -182,7 +182,7 @@ async def test_streams_events_to_who_wants_them_over_one_call(route: EventRoute,
     assert entry[:2] == ["id: a-1-64", "event: sent"]
     answers.Event.model_validate(orjson.loads(entry[2].removeprefix("data: ")))
     # The third call asked how the participant is written.
-    assert [call.participant for call in log.calls] == ["", "1 555 987 6543"]
+    assert [call.participant for call in log.calls] == ["", "+1 555 987 6543"]
     for client in (everything, here, person):
         await client.leave()
     assert route._feed.fanout.count == 0
@@ -199,7 +199,12 @@ async def test_keeps_proxies_awake_and_moves_the_position_on(route: EventRoute, 
 
 @pytest.mark.parametrize(
     ("query", "last_event_id", "named"),
-    [("conversation_id=17", "", "conversation_id"), ("", "17", "Last-Event-ID")],
+    [
+        ("conversation_id=17", "", "conversation_id"),
+        ("", "17", "Last-Event-ID"),
+        ("last_event_id=a-1-64", "", "last_event_id"),
+        ("&".join(f"x{number}=" for number in range(60)), "", "x0"),
+    ],
 )
 async def test_refusals_are_problems(route: EventRoute, query: str, last_event_id: str, named: str) -> None:
     client = Client(route, query, last_event_id)
