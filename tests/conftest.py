@@ -1,6 +1,7 @@
 """Fixtures of all tests: real servers, a database each, settings that point there."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,19 @@ import hypothesis
 import pytest
 import pytest_socket
 import pytest_timeout
+import structlog
 
 from services.kit.config import Settings
 from tests.servers import NatsForTests, PostgresForTests, free_ports, running_nats, running_postgres
+
+# Left to itself, structlog draws an exception with the variables of all its frames, which takes seconds.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # How long an example takes to make or to run says something of the machine alone.
 hypothesis.settings.register_profile(
@@ -80,6 +91,23 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.upper() in aliased or name.upper().startswith("POSTHOUSE_"):
             monkeypatch.delenv(name)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what commands and processes do to the logs when a test runs them in its own process.
+
+    A logger that kept the settings of its first line for ever would be deaf to `capture_logs` of later tests.
+    """
+    configure, before = structlog.configure, structlog.get_config()
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configure(**{**given, "cache_logger_on_first_use": False})
+    )
+    yield
+    configure(**before)
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture(scope="session")

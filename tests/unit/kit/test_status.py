@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 from posthouse.v1 import error_reason_pb2
 from posthouse.v1.message_service_pb2 import ItemError
 from services.kit import errors
-from services.kit.errors import InvalidRequestError, OverloadedError, PosthouseError, Violation
+from services.kit.errors import InternalError, InvalidRequestError, OverloadedError, PosthouseError, Violation
 from services.kit.status import DOMAIN, RemoteError, from_item_error, from_rpc_error, to_item_error, to_status
 
 EVERY_KIND = [
@@ -34,9 +34,11 @@ def over_the_wire(error: PosthouseError) -> RemoteError:
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_code_reason_and_text_come_back(kind: type[PosthouseError]) -> None:
-    error = kind("what is wrong")
+    # A fault of ours says nothing of itself.
+    text = "internal error" if kind is InternalError else "what is wrong"
+    error = InternalError() if kind is InternalError else kind(text)
     for remote in (over_the_wire(error), from_item_error(to_item_error(error))):
-        assert (remote.code, remote.reason, remote.message) == (kind.code, kind.reason, "what is wrong")
+        assert (remote.code, remote.reason, remote.message) == (kind.code, kind.reason, text)
         assert (remote.violations, remote.retry_after) == ((), None)
 
 
