@@ -1,6 +1,7 @@
 """Asks the processes on this machine how they are, for supervisors and container health checks."""
 
 import http.client
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,6 +11,9 @@ from cli import ports
 from services.kit.config import Settings
 from services.kit.rate_limit_clients import GATEWAY_TOKEN
 from services.kit.tls import channel_credentials, channel_options
+
+if TYPE_CHECKING:
+    from cli.datadir import StackState
 
 _TIMEOUT = 2.0
 
@@ -21,17 +25,31 @@ _SERVICES = {
 }
 
 
+def running(state: "StackState | None", settings: Settings) -> Settings:
+    """Return the settings with host and ports of a stack that runs, where they name none of these."""
+    if state is None or settings.model_fields_set & {"host", "http_port", "grpc_port"}:
+        return settings
+    return settings.model_copy(
+        update={"host": state.host, "http_port": state.http_port, "grpc_port": state.grpc_port}
+    )
+
+
+def address_of(process: str, settings: Settings) -> str:
+    """Return where a process listens, as host:port; raise ValueError for a name that is none."""
+    if process == "gateway":
+        return ports.join(ports.reachable(settings.host), settings.http_port)
+    if process not in _SERVICES:
+        raise ValueError(f"{process!r} is none of gateway, {', '.join(_SERVICES)}")
+    return ports.join(ports.reachable(settings.host), settings.grpc_port + _SERVICES[process][1])
+
+
 def is_healthy(process: str, settings: Settings) -> bool:
     """Tell whether a process can do its work; raise ValueError for a name that is none."""
     if process == "gateway":
         return gateway_is_ready(settings)
-    if process not in _SERVICES:
-        raise ValueError(f"{process!r} is none of gateway, {', '.join(_SERVICES)}")
-    service, offset = _SERVICES[process]
-    target = ports.join(ports.reachable(settings.host), settings.grpc_port + offset)
-    with _open(target, settings) as channel:
+    with _open(address_of(process, settings), settings) as channel:
         try:
-            request = health_pb2.HealthCheckRequest(service=service)
+            request = health_pb2.HealthCheckRequest(service=_SERVICES[process][0])
             response = health_pb2_grpc.HealthStub(channel).Check(
                 request, timeout=_TIMEOUT, metadata=tuple(_own(settings.gateway_token).items())
             )

@@ -166,15 +166,23 @@ def demo(
 @app.command()
 def health(
     process: Annotated[str, typer.Argument(help="message, conversation, dispatch or gateway")] = "gateway",
+    data_dir: DataDirOption = None,
 ) -> None:
-    """Ask a process on this machine how it is; the exit code is 0 if it can do its work."""
-    from cli.health import is_healthy  # noqa: PLC0415 - only this command needs it
+    """Ask a process on this machine how it is; the exit code is 0 if it can do its work.
 
+    Its port is that of the settings, else that of the stack that runs on the data folder.
+    """
+    from cli.datadir import DataDir  # noqa: PLC0415 - only this command needs it
+    from cli.health import address_of, is_healthy, running  # noqa: PLC0415 - the same
+
+    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    settings = running(DataDir(settings.data_dir).read_state(), settings)
     try:
-        healthy = is_healthy(process, load_settings())
+        address = address_of(process, settings)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    typer.echo(f"{process} {'answers' if healthy else 'does not answer'}")
+    healthy = is_healthy(process, settings)
+    typer.echo(f"{process} at {address} {'answers' if healthy else 'does not answer, or is not ready'}")
     raise typer.Exit(0 if healthy else 1)
 
 

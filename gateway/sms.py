@@ -63,6 +63,8 @@ class SmsRoutes:
                 "TWILIO_PHONE_NUMBER is not set: there is no number to send from",
                 reason="SENDER_NOT_CONFIGURED",
             )
+        if "@" in body.recipient:
+            raise InvalidRequestError.field("to", "must be a phone number with country code")
         key = requests.idempotency_key(idempotency_key, request.scope["headers"])
         if body.conversation_id:
             await self._check(request, [self._phone_number, body.recipient], body.conversation_id)

@@ -56,7 +56,7 @@ def read_window(request: pb.GetConversationStatsRequest) -> Window:
         *read_range(request),
     )
     if window.since is not None and window.until is not None and window.since >= window.until:
-        raise InvalidRequestError.field("until_time", "must be after since_time")
+        raise InvalidRequestError.field("until_time", "must be after the beginning")
     return window
 
 

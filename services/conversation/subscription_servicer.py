@@ -91,7 +91,7 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
         """Post events again."""
         ranged = request.HasField("since_time")
         if bool(request.event_id) == ranged:
-            raise InvalidRequestError.field("event_id", "or since_time must be given, and not both")
+            raise InvalidRequestError.field("event_id", "or a range of time must be given, and not both")
         if not ranged:
             replayed = await self._keeper.replay_one(request.subscription_id, request.event_id)
         else:

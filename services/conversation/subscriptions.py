@@ -145,7 +145,7 @@ class SubscriptionKeeper:
         """Have the events of a range that are in the log posted again, up to a number of them."""
         subscription_id = parse_id("subscription_id", subscription_id)
         if until <= since:
-            raise InvalidRequestError.field("until_time", "must be after since_time")
+            raise InvalidRequestError.field("until_time", "must be after the beginning")
         await self._check_enabled(subscription_id)
         async with self._database.hot() as connection:
             count, last = await event_deliveries.replay_range(

@@ -19,6 +19,8 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PHONE = re.compile("\\(?\\+?[0-9(][0-9 ()./\u00a0\u2010-\u2015-]*")
 # Nothing is left to normalise here, and the library takes 20 µs to say so.
 _CANONICAL_NORTH_AMERICAN = re.compile(r"\+1[2-9][0-9]{9}")
+# As in +1 555 987 6543 ext. 12 or tel:+15559876543;ext=12.
+_EXTENSION = re.compile(r"[0-9 ()./-]{7,}[;,]? ?(?:x|ext\.?|extension|#)[ =:]?[0-9]{1,7}", re.IGNORECASE)
 _SHORT_CODE = re.compile(r"[0-9]{3,8}")
 _ALPHANUMERIC = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 &_+-]{1,11}")
 # "Ann Lee <ann@example.com>"; an unquoted name with @ or < in it would be a list of addresses.
@@ -81,6 +83,13 @@ def _normalise(
         return Address("phone", _canonical_phone(number, strict, default_region), text)
     if allow_alphanumeric and _ALPHANUMERIC.fullmatch(trimmed):
         return Address("alphanumeric", trimmed, text)
+    if _EXTENSION.search(number):
+        raise InvalidAddressError("is a phone number with an extension, which messages do not reach")
+    if allow_alphanumeric:
+        raise InvalidAddressError(
+            "is neither a phone number with country code nor an e-mail address nor a sender id "
+            "(up to 11 Latin letters, digits and spaces)"
+        )
     raise InvalidAddressError("is neither a phone number with country code nor an e-mail address")
 
 

@@ -281,7 +281,7 @@ def _times(
         if expire_time is not None and expire_time <= now:
             faults.append(Violation("expire_time", "must be in the future"))
         elif expire_time is not None and send_time is not None and expire_time <= send_time:
-            faults.append(Violation("expire_time", "must be after send_time"))
+            faults.append(Violation("expire_time", "must be after the time of sending"))
     return send_time, expire_time
 
 

@@ -71,6 +71,18 @@ def test_a_process_that_is_away_is_not_healthy(monkeypatch: pytest.MonkeyPatch, 
     assert "does not answer" in result.output
 
 
+def test_health_asks_the_stack_that_runs_on_the_data_folder(tmp_path: Path) -> None:
+    http_port, grpc_port = free_ports(1), free_ports(3)
+    DataDir(tmp_path).write_state(
+        StackState(
+            pid=1, host="127.0.0.1", http_port=http_port, grpc_port=grpc_port, database_url="d", nats_url="n"
+        )
+    )
+    for process, port in [("gateway", http_port), ("dispatch", grpc_port + 2)]:
+        shown = CliRunner().invoke(app, ["health", process, "--data-dir", str(tmp_path)]).output
+        assert shown == f"{process} at 127.0.0.1:{port} does not answer, or is not ready\n"
+
+
 def test_health_of_nothing_we_run() -> None:
     result = CliRunner().invoke(app, ["health", "nats"])
     assert result.exit_code == 2

@@ -302,8 +302,10 @@ async def test_sms_send(client: httpx2.AsyncClient, fakes: Fakes) -> None:
         channel=message_pb2.CHANNEL_SMS,
         request_id="k",
     )
-    response = await client.post("/sms/send", json={"body": "hi"})
-    assert response.json()["errors"][0]["field"] == "to"
+    for wrong in ({"body": "hi"}, {"body": "hi", "to": "ann@example.com"}):
+        response = await client.post("/sms/send", json=wrong)
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "to")
+    fakes.only("SendMessages")
 
 
 async def test_sms_send_within_a_conversation(client: httpx2.AsyncClient, fakes: Fakes) -> None:

@@ -195,7 +195,11 @@ def attached(**fields: Any) -> SendMessageRequest:
         (sms(metadata={"\0": "v"}), "metadata", "NUL"),
         (sms(send_time=NOW + timedelta(days=35, seconds=1)), "send_time", "35 days"),
         (sms(expire_time=NOW), "expire_time", "in the future"),
-        (sms(send_time=NOW + timedelta(2), expire_time=NOW + timedelta(2)), "expire_time", "after send_time"),
+        (
+            sms(send_time=NOW + timedelta(2), expire_time=NOW + timedelta(2)),
+            "expire_time",
+            "the time of sending",
+        ),
         (sms(priority=9), "priority", "not a known"),
         (sms(request_id="a" * 256), "request_id", "visible ASCII"),
         (sms(request_id="a b"), "request_id", "visible ASCII"),
