@@ -162,6 +162,8 @@ def settings(database_url: str, nats_url: str, tmp_path: Path) -> Settings:
             "simulator_path": tmp_path / "simulator.db",
             "webhook_base_url": f"http://127.0.0.1:{http_port}",
             "log_level": "warning",
+            # However slow the machine is, nobody is to tire of a statement or a lock.
+            "database_timeout": 60.0,
             # Nobody balances calls here.
             "drain_notice": 0.0,
             # Tests of other things send as much as they need.

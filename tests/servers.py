@@ -82,7 +82,7 @@ class NatsForTests:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._process = start(self._server, timeout=60)
+        self._process = start(self._server, timeout=180)
 
     def kill(self, *, delete_store: bool = False) -> None:
         """Kill it at once, and delete what JetStream stored if asked to."""
@@ -98,11 +98,11 @@ def running_postgres() -> Iterator[PostgresForTests]:
     """Yield a PostgreSQL tuned for speed alone."""
     with temporary_directory() as directory:
         server = EmbeddedPostgres(directory / "postgres", log=directory / "postgres.log", settings=FAST)
-        process = start(server, timeout=60)
+        process = start(server, timeout=180)
         try:
             yield PostgresForTests(server)
         finally:
-            stop(server, process, timeout=60)
+            stop(server, process, timeout=180)
 
 
 @contextlib.contextmanager

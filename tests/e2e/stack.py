@@ -32,7 +32,7 @@ _POLL = 0.05
 _LOG_TAIL = 1500
 
 
-def eventually(condition: Callable[[], bool], *, timeout: float = 60.0, what: str) -> None:
+def eventually(condition: Callable[[], bool], *, timeout: float = 120.0, what: str) -> None:
     """Wait until the condition holds; fail with `what` when it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -206,8 +206,8 @@ class E2eStack:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         assert self._process is not None
-        self._process.wait(60)
-        assert not wait_gone(processes, timeout=60)
+        self._process.wait(120)
+        assert not wait_gone(processes, timeout=120)
 
     def processes(self) -> list[psutil.Process]:
         """Return the supervisor and everything below it."""
@@ -218,7 +218,7 @@ class E2eStack:
         """Ask the stack to stop, wait, and return its exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(60)
+        return self._process.wait(120)
 
     def discard(self) -> None:
         """End the stack however it is."""
@@ -253,7 +253,7 @@ class E2eStack:
                 counts[name] = 0 if row is None else row[0]
         return counts
 
-    def await_rest(self, *, timeout: float = 60.0) -> None:
+    def await_rest(self, *, timeout: float = 120.0) -> None:
         """Wait until nothing is left to do: no work, no news, no callback on its way."""
 
         def rests() -> bool:

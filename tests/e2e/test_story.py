@@ -62,7 +62,7 @@ def test_a_repeat_under_the_same_key_gets_the_same_answer(stack: E2eStack) -> No
     def send() -> Any:
         return stack.http.post(
             "/api/v1/messages/send",
-            json={"from": OURS, "to": CONTACT, "body": "Only once"},
+            json={"from": OURS, "to": "+15559870012", "body": "Only once"},
             headers={"Idempotency-Key": "only-once"},
         )
 

@@ -36,6 +36,7 @@ class Sink:
         self.got: list[bytes] = []
         self.room = asyncio.Event()
         self.room.set()
+        self.asked_for_room = asyncio.Event()
         self._changed = asyncio.Condition()
 
     async def take(self, message: Msg) -> None:
@@ -45,6 +46,7 @@ class Sink:
         await message.ack()
 
     async def have_room(self) -> None:
+        self.asked_for_room.set()
         await self.room.wait()
 
     async def until(self, count: int) -> None:
@@ -78,6 +80,9 @@ async def test_nothing_is_asked_for_without_room(bus: Bus) -> None:
     sink.room.clear()
     task = start(bus, sink)
     await publish(bus, b"early")
+    async with asyncio.timeout(60):
+        await sink.asked_for_room.wait()
+    # An answer of the server comes after all that it was asked before.
     info = await bus.jetstream.consumer_info("DISPATCH", "probe")
     assert (info.num_waiting, info.num_pending) == (0, 1)
     sink.room.set()

@@ -145,9 +145,10 @@ def test_several_processes_together_admit_exactly_the_limit(server: RedisForTest
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(3)
     with ProcessPoolExecutor(3, mp_context=context, initializer=begin_together, initargs=(start,)) as pool:
-        admitted = list(pool.map(hits, [server.url] * 3, [400] * 3))
+        # Two of them alone would not get as far as the limit, all three would get beyond it.
+        admitted = list(pool.map(hits, [server.url] * 3, [120] * 3))
     assert sum(admitted) == LIMIT
-    assert sum(each > 0 for each in admitted) >= 2
+    assert min(admitted) > 0
 
 
 async def test_two_limiters_share_their_counts(server: RedisForTests, limiter: RateLimiter) -> None:

@@ -84,11 +84,11 @@ class Up:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(180)
 
 
 def _wait(condition: Callable[[], bool], explain: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
@@ -186,20 +186,18 @@ def test_up_after_kill_9_of_the_supervisor_takes_over(folder: Path) -> None:
 def test_a_wrong_setting_of_a_process_ends_the_start_with_one_line(folder: Path) -> None:
     (folder / "picky").touch()
     up = Up(folder, grace=1)
-    assert up.process.wait(60) == 78
+    assert up.process.wait(180) == 78
     assert up.output.read_text().count("posthouse: wrong setting POSTHOUSE_ROUTES: no\n") == 1
     assert "again in" not in up.output.read_text()
 
 
 def test_a_second_signal_hastens_the_stop(folder: Path) -> None:
     (folder / "stubborn").touch()
-    with _up(folder, grace=60) as up:
+    with _up(folder, grace=600) as up:
         _wait(lambda: all(_ignores_sigterm(up.pid(name)) for name in ("message", "gateway")))
         up.process.send_signal(signal.SIGINT)
         up.await_words("Stopping")
-        began = time.monotonic()
         assert up.stop(signal.SIGINT) == 0
-        assert time.monotonic() - began < 50
         assert up.said("had to end gateway, message, conversation, dispatch")
 
 

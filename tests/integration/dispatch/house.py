@@ -98,7 +98,7 @@ class House:
         assert not [result.error for result in answer.results if result.HasField("error")]
         return [result.message.id for result in answer.results]
 
-    async def until(self, state: str, *message_ids: str, within: float = 60.0) -> None:
+    async def until(self, state: str, *message_ids: str, within: float = 120.0) -> None:
         """Wait until messages are in a state."""
 
         async def reached() -> bool:
@@ -108,6 +108,21 @@ class House:
             return not left
 
         await eventually(reached, within=within)
+
+    async def bring_forward(self, seconds: float, *message_ids: str) -> None:
+        """Move the times of scheduled messages, so that the first of them comes in so many seconds.
+
+        By PostgreSQL's clock, and however long it took to schedule them.
+        """
+        ids = list(message_ids)
+        await self.book.rows(
+            "WITH early AS (SELECT min(send_time) - now() - make_interval(secs => %s) AS time"
+            "   FROM messages WHERE id = ANY(%s)),"
+            " moved AS (UPDATE messages SET send_time = send_time - early.time FROM early WHERE id = ANY(%s))"
+            " UPDATE outbox SET due_time = due_time - early.time FROM early WHERE message_ids && %s::uuid[]"
+            " AND subject LIKE 'posthouse.dispatch.%%'",
+            seconds, ids, ids, ids,
+        )  # fmt: skip
 
     async def make_due(self, *message_ids: str) -> None:
         """Let the time of scheduled messages come now."""

@@ -9,7 +9,6 @@ import structlog
 from nats.js import JetStreamContext
 
 from posthouse.v1 import event_pb2
-from services.dispatch import lanes
 from tests.integration.ledger.rows import eventually
 from tests.servers import NatsForTests
 
@@ -85,11 +84,7 @@ async def test_a_poison_envelope_is_logged_once_and_holds_up_nobody(
     provider: ScriptedProvider,
     jetstream: JetStreamContext,
     poison: bytes,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Before there is a dispatcher, so that the poison and its neighbours are taken together.
-    monkeypatch.setattr(lanes, "_ACK_WAIT", 1.0)
-
     put_away = await _put_away(jetstream)
     with structlog.testing.capture_logs() as logs:
         before = await house.send("before")
@@ -97,13 +92,14 @@ async def test_a_poison_envelope_is_logged_once_and_holds_up_nobody(
         await jetstream.publish("posthouse.dispatch.sms", poison)
         after = await house.send("after")
         await house.until_published(3)
+        # Only now, so that the poison and its neighbours are taken together.
         await house.dispatch()
         await house.until("sent", *before, *after)
 
         async def is_gone() -> bool:
             return (await jetstream.stream_info("DISPATCH")).state.messages == 0
 
-        # Beyond the time after which what was not acknowledged would come again.
+        # What is not acknowledged stays there.
         await eventually(is_gone)
     unreadable = [line for line in logs if line["event"] == "envelope_unreadable"]
     assert [(line["subject"], line["size"]) for line in unreadable] == [

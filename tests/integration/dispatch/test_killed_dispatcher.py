@@ -100,7 +100,7 @@ async def test_a_redelivered_envelope_does_not_bury_what_its_dispatcher_left(
 
 async def test_work_under_way_is_finished_on_a_drain(house: House, provider: ScriptedProvider) -> None:
     provider.gate.clear()
-    running = await house.dispatch()
+    running = await house.dispatch(shutdown_grace=60.0)
     (one,) = await house.send("one")
     await house.until("sending", one)
     running.stop.set()

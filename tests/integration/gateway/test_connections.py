@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -167,33 +167,50 @@ async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.Monk
             assert await empty.is_closed()
 
 
+async def with_time_enough(check: Callable[[float], Awaitable[None]], *keep_alives: float) -> None:
+    """Run a check with the first of the times that this machine is quick enough to send a request in."""
+    for last, keep_alive in enumerate(keep_alives, start=1 - len(keep_alives)):
+        try:
+            await check(keep_alive)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            if not last:
+                raise
+        else:
+            return
+
+
 async def test_a_connection_is_idle_from_its_last_answer_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_alive = 2.0
-    monkeypatch.setattr(process, "_KEEP_ALIVE", keep_alive)
-    async with serving() as house, house.connected() as peer:
-        for request in (head() + BODY, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
-            await asyncio.sleep(keep_alive / 4)
-            await peer.write(request)
-            assert (await peer.read()).status in (200, 202)
-        answered = time.monotonic()
-        assert await peer.is_closed()
-        assert time.monotonic() - answered > keep_alive - 0.1
+    async def check(keep_alive: float) -> None:
+        monkeypatch.setattr(process, "_KEEP_ALIVE", keep_alive)
+        async with serving() as house, house.connected() as peer:
+            for request in (head() + BODY, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+                await asyncio.sleep(keep_alive / 4)
+                asked = time.monotonic()
+                await peer.write(request)
+                assert (await peer.read()).status in (200, 202)
+            assert await peer.is_closed()
+            assert time.monotonic() - asked >= keep_alive
+
+    await with_time_enough(check, 1.0, 8.0, 40.0)
 
 
 async def test_a_connection_is_not_idle_while_it_waits_for_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(process, "_KEEP_ALIVE", 0.1)
-    async with serving() as house, house.connected() as peer:
+    async def check(keep_alive: float) -> None:
+        monkeypatch.setattr(process, "_KEEP_ALIVE", keep_alive)
+        async with serving() as house, house.connected() as peer:
 
-        async def take_long(request: Any) -> Any:
-            await asyncio.sleep(0.5)
-            return await accept_all(request)
+            async def take_long(request: Any) -> Any:
+                await asyncio.sleep(3 * keep_alive)
+                return await accept_all(request)
 
-        house.fakes.answers["SendMessages"] = take_long
-        await peer.write(head() + BODY)
-        assert (await peer.read()).status == 202
-        assert await peer.is_closed()
+            house.fakes.answers["SendMessages"] = take_long
+            await peer.write(head() + BODY)
+            assert (await peer.read()).status == 202
+            assert await peer.is_closed()
+
+    await with_time_enough(check, 0.1, 1.0, 10.0)
 
 
 async def test_a_request_in_many_pieces_that_is_in_time_is_answered() -> None:

@@ -114,8 +114,11 @@ async def test_drain_ends_event_streams(settings: Settings, client: httpx2.Async
     await until_ready(client)
     async with client.stream("GET", "/api/v1/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
-        stop.set()
-        lines = [line async for line in response.aiter_lines()]
+        lines = []
+        async for line in response.aiter_lines():
+            lines.append(line)
+            if line == "id: a-1-0":
+                stop.set()
     assert lines[:2] == [": connected", "id: a-1-0"]
     assert "event: stream.reconnect" in lines
     await asyncio.wait_for(running, 60)

@@ -69,7 +69,7 @@ def settlement_for(message: ClaimedMessage, state: str, **fields: Any) -> Settle
     return replace(made, **fields)
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], *, within: float = 60.0) -> Any:
+async def eventually(check: Callable[[], Awaitable[Any]], *, within: float = 120.0) -> Any:
     """Return what the check returns as soon as it is true, or fail when the time is up."""
     found: Any = None
     try:

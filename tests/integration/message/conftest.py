@@ -24,9 +24,7 @@ async def start_process(settings: Settings) -> AsyncIterator[StartProcess]:
     async with AsyncExitStack() as stack:
 
         async def start(**overrides: Any) -> Any:
-            own = settings.model_copy(
-                update={"grpc_port": free_ports(1), "database_timeout": 5.0, **overrides}
-            )
+            own = settings.model_copy(update={"grpc_port": free_ports(1), **overrides})
             stop = asyncio.Event()
             process = asyncio.create_task(main(own, stop))
 

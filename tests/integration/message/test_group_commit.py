@@ -34,7 +34,7 @@ _BAD: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, pool_size=10, timeout=1.5, name="test")
+    database = Database(database_url, pool_size=10, timeout=60, name="test")
     await database.start()
     yield database
     await database.close()

@@ -20,8 +20,6 @@ from services.ledger.database import Database
 from services.providers.simulator_webhook import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tests.integration.ledger.rows import CONTACT, OURS, Book, eventually, make_draft, settlement_for
 
-from .conftest import StartProcess
-
 pytestmark = pytest.mark.integration
 
 Refused = Callable[[Any], Awaitable[RemoteError]]
@@ -162,10 +160,8 @@ async def test_a_reply_with_unusable_addresses_does_not_stop_its_neighbours(stub
 
 
 async def test_repeats_of_different_requests_in_one_transaction_are_told_apart(
-    start_process: StartProcess, book: Book, database: Database
+    stub: Any, book: Book, database: Database
 ) -> None:
-    # However slow the machine is, nobody is to tire of the lock.
-    stub = await start_process(database_timeout=60.0)
     message_id = await _sent(book)
     requests = [
         _webhook([_receipt(message_id, "undelivered")]),

@@ -79,8 +79,8 @@ async def test_a_callback_that_overtakes_the_answer_waits_for_it(stub: Any, book
     async def placed() -> bool:
         return await book.state(message.id) == "delivered"
 
-    await eventually(placed, within=60)
-    await eventually(lambda: gone(book), within=60)
+    await eventually(placed)
+    await eventually(lambda: gone(book))
     assert await book.story(message.id) == ["accepted", "sending", "sent", "delivered"]
     ((detail, attempt),) = await book.rows(
         "SELECT detail, attempt_number FROM message_events WHERE type = 'delivered'"

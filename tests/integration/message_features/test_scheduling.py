@@ -62,8 +62,9 @@ async def test_a_thousand_due_at_once_go_out_once_and_none_early(
 ) -> None:
     await house.dispatch()
     # A second of its own, or a moment of its own each.
-    first = soon(1.5)
+    first = soon(3600)
     ids = await schedule(house, [first + timedelta(seconds=n * spread) for n in range(1000)])
+    await house.bring_forward(0.5, *ids)
     await house.until("sent", *ids)
     assert provider.attempts() == {f"at {n}": 1 for n in range(1000)}
     assert (await delays(house, ids))[0] >= 0
@@ -106,7 +107,8 @@ async def test_nothing_is_sent_before_its_time_and_it_shows(house: House, provid
     # Another message wakes dispatcher and relays up, and must not take it along.
     (now,) = await house.send("now")
     await house.until("sent", now)
-    (short,) = await schedule(house, [soon(1)])
+    (short,) = await schedule(house, [soon(3600)])
+    await house.bring_forward(0.5, short)
     await house.until("sent", short)
     assert (await delays(house, [short]))[0] >= 0
     assert await house.book.state(waits) == "scheduled"
@@ -212,11 +214,15 @@ class RecordingBus:
 
     connected: bool = True
     refuse_every: int = 0
+    # Where its first publication waits for those of others.
+    start: asyncio.Barrier | None = None
     calls: int = 0
     envelopes: list[event_pb2.DispatchEnvelope] = field(default_factory=list)
 
     async def publish(self, subject: str, payload: bytes, *, message_id: str, **_: object) -> None:
         self.calls += 1
+        if self.calls == 1 and self.start is not None:
+            await self.start.wait()
         await asyncio.sleep(0)
         assert message_id
         if self.refuse_every and self.calls % self.refuse_every == 0:
@@ -236,7 +242,8 @@ async def _store_due(database: Database, count: int) -> set[str]:
 
 async def test_two_relays_publish_each_due_row_once(database: Database) -> None:
     stored = await _store_due(database, 1000)
-    buses = [RecordingBus(), RecordingBus()]
+    start = asyncio.Barrier(2)
+    buses = [RecordingBus(start=start), RecordingBus(start=start)]
     relays = [Relay(database, bus, republish_after=600.0) for bus in buses]  # type: ignore[arg-type]
     for relay in relays:
         relay.start()

@@ -115,7 +115,7 @@ async def desk(database: Database) -> AsyncIterator[OpenDesk]:
     opened: list[tuple[Desk, GuardedClient]] = []
 
     def open_desk(*, start: bool = True, **policy: Any) -> Desk:
-        chosen = DeliveryPolicy(**{"timeout": 5.0, "retry_base": 0.01, "retry_max": 0.02, **policy})
+        chosen = DeliveryPolicy(**{"timeout": 60.0, "retry_base": 0.01, "retry_max": 0.02, **policy})
         client = GuardedClient(TARGETS, timeout=chosen.timeout)
         heard: list[tuple[str, str]] = []
 

@@ -110,7 +110,11 @@ async def test_a_lasting_failure_disables_and_what_happens_then_is_held(
     await eventually(
         lambda: book.value("SELECT count(*) FROM subscriptions WHERE disable_reason = 'failing'")
     )
-    assert one.disabled == [(made.id, "failing")]
+
+    async def told() -> bool:
+        return one.disabled == [(made.id, "failing")]
+
+    await eventually(told)
     await arrive(book, one, "two")
     assert await states(book) == ["pending", "held"]
     with pytest.raises(PreconditionError):
@@ -278,7 +282,7 @@ async def test_after_a_rotation_both_secrets_sign_for_a_while(
 async def test_a_slow_endpoint_does_not_hold_up_another(
     book: Book, desk: OpenDesk, endpoint: Endpoint
 ) -> None:
-    one = desk(concurrency=2, timeout=60.0)
+    one = desk(concurrency=2)
     slow, _ = await one.keeper.create(endpoint.url, [], "")
     endpoint.hold.clear()
     for number in range(10):
