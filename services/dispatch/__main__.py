@@ -1,7 +1,6 @@
 """Wires DispatchService and its dispatcher, and runs them as a process of their own."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
@@ -29,6 +28,7 @@ from services.dispatch.worker import Dispatcher
 from services.kit.authentication import Authenticator
 from services.kit.breaker import BreakerPolicy
 from services.kit.bus import Bus, BusConfig
+from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
 from services.kit.fault_points import FaultPoints
 from services.kit.health import HealthMonitor, parted
@@ -164,11 +164,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         fetching.cancel()
         await lanes.close()
         await dispatcher.close(settings.shutdown_grace)
-        for watch in watches:
-            watch.cancel()
-        for watch in watches:
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+        await cancel_all(watches)
         await server.stop()
         await relay.close()
         for provider in providers.values():

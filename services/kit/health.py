@@ -8,6 +8,9 @@ from services.kit.logs import get_logger
 
 _log = get_logger(__name__)
 
+# Seconds that a check which is under way is given when nobody wants to know any more.
+_PARTING = 0.5
+
 Check = Callable[[], Awaitable[bool]]
 
 
@@ -77,6 +80,8 @@ class HealthMonitor:
             done, _ = await asyncio.wait((check,), timeout=self._timeout)
         except asyncio.CancelledError:
             check.cancel()
+            # For a moment, so that it gives back what it holds before that is closed.
+            await asyncio.wait((check,), timeout=_PARTING)
             raise
         if not done:
             check.cancel()
