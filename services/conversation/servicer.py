@@ -17,7 +17,7 @@ from services.conversation.watching import Watchers
 from services.kit.errors import InvalidRequestError, NotFoundError
 from services.kit.ids import parse_id
 from services.kit.page_tokens import read_token, write_token
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.paging import encode_token, page_size, read_id
 from services.ledger.database import Database
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -156,8 +156,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         """Return one page of messages that match a query, newest first."""
         asked = read_search(request, region=self._phone_region)
         filter_key = ["search", request.query, *asked[1:]]
-        position = decode_token(request.page_token, filter_key)
-        before = None if position is None else parse_id("page_token", str(position[0]))
+        before = read_id(request.page_token, filter_key)
         size = page_size(request.page_size)
         async with self._database.read() as connection:
             hits, last = await search_messages(connection, asked, before=before, limit=size)

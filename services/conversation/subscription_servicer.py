@@ -11,10 +11,10 @@ from services.conversation import subscription_rows
 from services.conversation.subscriptions import SubscriptionKeeper
 from services.kit.enum_names import EVENT_DELIVERY
 from services.kit.errors import InvalidRequestError
-from services.kit.fields import read_time
+from services.kit.fields import read_time, read_word
 from services.kit.ids import parse_id
 from services.kit.page_tokens import read_token, write_token
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.paging import encode_token, page_size, read_id
 from services.ledger.database import Database
 from services.ledger.event_batches import make_timestamp
 
@@ -52,8 +52,7 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
         """Return one page of subscriptions, newest first."""
         size = page_size(request.page_size)
         filter_key = ["subscriptions"]
-        position = decode_token(request.page_token, filter_key)
-        before = None if position is None else parse_id("page_token", str(position[0]))
+        before = read_id(request.page_token, filter_key)
         async with self._database.read_primary() as connection:
             found = await subscription_rows.list_newest(connection, before=before, limit=size + 1)
         return pb.ListSubscriptionsResponse(
@@ -113,9 +112,7 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
     ) -> pb.ListEventDeliveriesResponse:
         """Return one page of the log of deliveries, newest event first."""
         subscription_id = parse_id("subscription_id", request.subscription_id)
-        if not EVENT_DELIVERY.knows(request.state):
-            raise InvalidRequestError.field("state", "is not a known value")
-        state = EVENT_DELIVERY.word(request.state)
+        state = read_word("state", EVENT_DELIVERY, request.state)
         filter_key = ["event_deliveries", subscription_id, state]
         after = read_token(request.page_token, filter_key)
         size = page_size(request.page_size)

@@ -1,5 +1,6 @@
 """The use cases of subscriptions: making, changing and rotating them, and posting events again."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,9 @@ MOST_SUBSCRIPTIONS: Final = 100
 _LONGEST_DESCRIPTION: Final = 200
 _LONGEST_OVERLAP: Final = timedelta(days=30)
 _REPLAY: Final = 20_000
+_EVENT_ID: Final = re.compile(r"(.+)\.([0-9]{1,10})")
+# A PostgreSQL integer.
+_LARGEST_SEQUENCE: Final = 2**31 - 1
 
 CHANGEABLE: Final = ("url", "event_types", "description", "disabled")
 
@@ -128,13 +132,13 @@ class SubscriptionKeeper:
     async def replay_one(self, subscription_id: str, event_id: str) -> Replayed:
         """Have one event posted again, or for the first time."""
         subscription_id = parse_id("subscription_id", subscription_id)
-        message, _, number = event_id.rpartition(".")
-        message_id = parse_id("event_id", message or event_id)
-        if not number.isdecimal() or not 0 < int(number) < 2**31:
+        found = _EVENT_ID.fullmatch(event_id)
+        if found is None or not 0 < int(found[2]) <= _LARGEST_SEQUENCE:
             raise InvalidRequestError.field("event_id", "must be a message's id, a dot and a number")
+        message_id = parse_id("event_id", found[1])
         await self._check_enabled(subscription_id)
         async with self._database.hot() as connection:
-            count = await event_deliveries.replay_one(connection, subscription_id, message_id, int(number))
+            count = await event_deliveries.replay_one(connection, subscription_id, message_id, int(found[2]))
         if not count:
             raise NotFoundError("no event has this id", reason="EVENT_NOT_FOUND")
         return self._replayed(subscription_id, Replayed(count, None))

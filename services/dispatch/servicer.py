@@ -14,7 +14,7 @@ from services.dispatch.simulator_control import SimulatorControl
 from services.kit import enum_names
 from services.kit.breaker import OPEN
 from services.kit.errors import InvalidRequestError, NotFoundError, Violation
-from services.kit.fields import read_label, read_range
+from services.kit.fields import read_label, read_range, read_word
 from services.kit.ids import parse_id
 from services.kit.page_tokens import Position, read_token, write_token
 from services.kit.paging import page_size
@@ -188,11 +188,9 @@ class DispatchServicer(pb_grpc.DispatchServiceServicer):
 def _filter(
     given: pb.ListDeadLettersRequest | pb.DeadLetterFilter, prefix: str = ""
 ) -> dead_letters.DeadLetterFilter:
-    if not enum_names.CHANNEL.knows(given.channel):
-        raise InvalidRequestError.field(f"{prefix}channel", "is not a known value")
     since, until = read_range(given, prefix)
     return dead_letters.DeadLetterFilter(
-        channel=enum_names.CHANNEL.word(given.channel),
+        channel=read_word(f"{prefix}channel", enum_names.CHANNEL, given.channel),
         reason=read_label(f"{prefix}reason", given.reason),
         provider=read_label(f"{prefix}provider", given.provider),
         error_code=read_label(f"{prefix}error_code", given.error_code),

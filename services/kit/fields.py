@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.kit.enum_names import EnumNames
 from services.kit.errors import InvalidRequestError
 
 # Longest id or name that somebody else has given, in characters.
@@ -18,6 +19,13 @@ def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
     if "\x00" in text:
         raise InvalidRequestError.field(field, "must not contain the NUL character")
     return text
+
+
+def read_word(field: str, names: EnumNames, number: int) -> str:
+    """Return the word of an enum's value, "" for the unspecified one."""
+    if not names.knows(number):
+        raise InvalidRequestError.field(field, "is not a known value")
+    return names.word(number)
 
 
 def read_time(field: str, time: Timestamp) -> datetime:

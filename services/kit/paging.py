@@ -9,6 +9,10 @@ from typing import Any
 import orjson
 
 from services.kit.errors import InvalidRequestError
+from services.kit.ids import id_or_none
+
+# A PostgreSQL integer.
+_LARGEST = 2**31 - 1
 
 
 def page_size(asked: int, *, default: int = 50, largest: int = 200) -> int:
@@ -35,6 +39,27 @@ def decode_token(token: str, filter_key: Sequence[Any]) -> list[Any] | None:
     if digest != _digest(filter_key):
         raise invalid_token("was made for another filter")
     return list(position)
+
+
+def read_id(token: str, filter_key: Sequence[Any]) -> str | None:
+    """Return the id that a token holds, None for the first page, or raise InvalidRequestError."""
+    position = decode_token(token, filter_key)
+    if position is None:
+        return None
+    found = id_or_none(position[0]) if len(position) == 1 and isinstance(position[0], str) else None
+    if found is None:
+        raise invalid_token()
+    return found
+
+
+def read_number(token: str, filter_key: Sequence[Any]) -> int:
+    """Return the number that a token holds, 0 for the first page, or raise InvalidRequestError."""
+    position = decode_token(token, filter_key)
+    if position is None:
+        return 0
+    if len(position) != 1 or type(position[0]) is not int or not 0 <= position[0] <= _LARGEST:
+        raise invalid_token()
+    return position[0]
 
 
 def _digest(filter_key: Sequence[Any]) -> str:

@@ -10,8 +10,7 @@ from services.kit.callers import current_caller
 from services.kit.enum_names import SCOPE
 from services.kit.errors import InvalidRequestError
 from services.kit.fields import read_time
-from services.kit.ids import parse_id
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.paging import encode_token, page_size, read_id
 from services.kit.scopes import SCOPES
 from services.message.api_keys import ApiKeyKeeper
 
@@ -38,10 +37,9 @@ class AuthServicer(pb_grpc.AuthServiceServicer):
         """List keys, newest first."""
         size = page_size(request.page_size)
         filter_key = ["api_keys", request.include_revoked]
-        position = decode_token(request.page_token, filter_key)
         keys = await self._keeper.list(
             include_revoked=request.include_revoked,
-            before=None if position is None else parse_id("page_token", str(position[0])),
+            before=read_id(request.page_token, filter_key),
             limit=size + 1,
         )
         more = len(keys) > size

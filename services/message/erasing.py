@@ -8,7 +8,7 @@ from services.kit.callers import current_caller
 from services.kit.errors import InvalidRequestError, NotFoundError, UnavailableError, Violation
 from services.kit.ids import parse_id
 from services.kit.logs import get_logger
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.paging import encode_token, page_size, read_id
 from services.ledger import erasures
 from services.ledger.database import Database
 from services.message.validation import read_address
@@ -62,8 +62,7 @@ class Eraser:
     async def page(self, request: pb.ListErasuresRequest) -> pb.ListErasuresResponse:
         """Return a page of erasures, newest first."""
         size = page_size(request.page_size)
-        position = decode_token(request.page_token, ["erasures"])
-        before = None if position is None else parse_id("page_token", str(position[0]))
+        before = read_id(request.page_token, ["erasures"])
         async with self._database.read_primary() as connection:
             found = await erasures.list_erasures(connection, before=before, limit=size + 1)
         more = len(found) > size

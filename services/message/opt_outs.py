@@ -1,10 +1,10 @@
 """The use case of keeping opt-outs by hand: listing, adding and lifting them, and reading their history."""
 
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.enum_names import CONSENT_CHANGE, FAMILY, EnumNames
+from services.kit.enum_names import CONSENT_CHANGE, FAMILY
 from services.kit.errors import InvalidRequestError, Violation
-from services.kit.ids import parse_id
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.fields import read_word
+from services.kit.paging import encode_token, page_size, read_id
 from services.ledger import consent_reads
 from services.ledger.addresses import Address
 from services.ledger.database import Database
@@ -24,9 +24,9 @@ class OptOutKeeper:
         """Return a page of the opt-outs that hold, newest first."""
         size = page_size(request.page_size)
         sender, recipient = _filter("sender", request.sender), _filter("recipient", request.recipient)
-        family = _word("channel_family", FAMILY, request.channel_family)
+        family = read_word("channel_family", FAMILY, request.channel_family)
         filter_key = ["opt_outs", sender, recipient, family]
-        before = _before(request.page_token, filter_key)
+        before = read_id(request.page_token, filter_key)
         async with self._database.read() as connection:
             found = await consent_reads.list_opt_outs(
                 connection, sender=sender, recipient=recipient, family=family, before=before, limit=size + 1
@@ -41,9 +41,9 @@ class OptOutKeeper:
         """Return a page of the history of consent, newest first."""
         size = page_size(request.page_size)
         sender, recipient = _filter("sender", request.sender), _filter("recipient", request.recipient)
-        change = _word("change", CONSENT_CHANGE, request.change)
+        change = read_word("change", CONSENT_CHANGE, request.change)
         filter_key = ["consent_events", sender, recipient, change]
-        before = _before(request.page_token, filter_key)
+        before = read_id(request.page_token, filter_key)
         async with self._database.read() as connection:
             events = await consent_reads.list_consent_events(
                 connection, sender=sender, recipient=recipient, change=change, before=before, limit=size + 1
@@ -116,14 +116,3 @@ def _filter(field: str, text: str) -> str:
     if address is None:
         raise InvalidRequestError.of(faults)
     return address.canonical
-
-
-def _word(field: str, names: EnumNames, number: int) -> str:
-    if not names.knows(number):
-        raise InvalidRequestError.field(field, "is not a known value")
-    return names.word(number)
-
-
-def _before(token: str, filter_key: list[str]) -> str | None:
-    position = decode_token(token, filter_key)
-    return None if position is None else parse_id("page_token", str(position[0]))

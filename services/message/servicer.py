@@ -10,8 +10,9 @@ from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit import enum_names
 from services.kit.callers import current_caller
 from services.kit.errors import InvalidRequestError, PosthouseError
+from services.kit.fields import read_word
 from services.kit.ids import parse_id
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.paging import encode_token, page_size, read_id, read_number
 from services.kit.rate_limit_clients import Client, Clients
 from services.kit.status import to_item_error
 from services.ledger import reads
@@ -94,13 +95,12 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
         conversation_id = request.conversation_id and parse_id("conversation_id", request.conversation_id)
         filters = {
             "conversation_id": conversation_id,
-            "channel": _word("channel", enum_names.CHANNEL, request.channel),
-            "state": _word("state", enum_names.STATE, request.state),
-            "direction": _word("direction", enum_names.DIRECTION, request.direction),
+            "channel": read_word("channel", enum_names.CHANNEL, request.channel),
+            "state": read_word("state", enum_names.STATE, request.state),
+            "direction": read_word("direction", enum_names.DIRECTION, request.direction),
         }
         filter_key = ["messages", *filters.values()]
-        position = decode_token(request.page_token, filter_key)
-        before = None if position is None else parse_id("page_token", str(position[0]))
+        before = read_id(request.page_token, filter_key)
         async with self._database.read() as connection:
             messages = await reads.list_messages(connection, **filters, before=before, limit=size + 1)
         more = len(messages) > size
@@ -116,8 +116,7 @@ class MessageServicer(pb_grpc.MessageServiceServicer):
         message_id = parse_id("message_id", request.message_id)
         size = page_size(request.page_size, default=_DEFAULT_EVENTS, largest=_MAX_EVENTS)
         filter_key = ["events", message_id]
-        position = decode_token(request.page_token, filter_key)
-        after = int(position[0]) if position else 0
+        after = read_number(request.page_token, filter_key)
         async with self._database.read() as connection:
             events = await reads.list_message_events(connection, message_id, after, size + 1)
         more = len(events) > size
@@ -223,12 +222,6 @@ def _webhook_answer(done: Ingested) -> pb.IngestWebhookResponse:
 def _check_batch(field: str, size: int) -> None:
     if not 1 <= size <= _MAX_BATCH:
         raise InvalidRequestError.field(field, f"must have 1 to {_MAX_BATCH} entries, not {size}")
-
-
-def _word(field: str, names: enum_names.EnumNames, number: int) -> str:
-    if not names.knows(number):
-        raise InvalidRequestError.field(field, "is not a known value")
-    return names.word(number)
 
 
 def _caller(context: _Context) -> str:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import InvalidRequestError
-from services.kit.paging import decode_token, encode_token, page_size
+from services.kit.ids import new_id
+from services.kit.paging import decode_token, encode_token, page_size, read_id, read_number
 
 _json = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text())
 
@@ -50,3 +51,22 @@ def test_what_is_no_token_is_refused(token: str) -> None:
 @given(st.text(min_size=1))
 def test_no_text_is_taken_for_a_token_or_breaks_it(token: str) -> None:
     refused(token, ["sms"])
+
+
+def test_tokens_bring_an_id_or_a_number_back() -> None:
+    row_id = new_id()
+    assert read_id(encode_token(["sms"], [row_id]), ["sms"]) == row_id
+    assert read_number(encode_token(["sms"], [17]), ["sms"]) == 17
+    assert read_id("", ["sms"]) is None
+    assert read_number("", ["sms"]) == 0
+
+
+@pytest.mark.parametrize(
+    "position", [[], [None], ["7"], [new_id(), 1], [[]], [-1], [2**31], [True], [1.5], [1, 2], ["x" * 1000]]
+)
+def test_a_token_that_was_made_up_is_refused(position: list[object]) -> None:
+    token = encode_token(["sms"], position)
+    for read in (read_id, read_number):
+        with pytest.raises(InvalidRequestError) as caught:
+            read(token, ["sms"])
+        assert caught.value.reason == "INVALID_PAGE_TOKEN"
