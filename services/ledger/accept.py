@@ -216,6 +216,12 @@ def dispatch_subject(channel: str, lane: str) -> str:
     return base if lane == "normal" else f"{base}.{lane}"
 
 
+# The same of a row's `channel` and `priority`, in SQL.
+DISPATCH_SUBJECT = (
+    "'posthouse.dispatch.' || channel || CASE priority WHEN 'normal' THEN '' ELSE '.' || priority END"
+)
+
+
 def _event_type(draft: Draft) -> str:
     if draft.direction == "inbound":
         return "received"

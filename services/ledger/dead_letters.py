@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import dispatch_pb2 as dispatch_pb
 from services.kit import enum_names
-from services.ledger.accept import ENVELOPE_SIZE
+from services.ledger.accept import DISPATCH_SUBJECT, ENVELOPE_SIZE
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.event_batches import make_timestamp
@@ -19,7 +19,7 @@ from services.ledger.tables import messages
 
 # The message's row is the fence: of two replays at once the second finds it waiting already. What has
 # expired is left where it is; it would only be given up again.
-_REPLAY = """
+_REPLAY = f"""
 WITH chosen AS (
   SELECT m.id FROM messages m
   WHERE m.id = ANY(%(ids)s::uuid[]) AND m.state = 'failed'
@@ -39,8 +39,7 @@ WITH chosen AS (
   SELECT id, event_count, 'replayed', now(), 'put back into the queue by hand' FROM moved
 ), queued AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT gen_random_uuid(), 'posthouse.dispatch.' || channel || CASE priority WHEN 'normal' THEN ''
-    ELSE '.' || priority END, array_agg(id ORDER BY id), now(), now()
+  SELECT gen_random_uuid(), {DISPATCH_SUBJECT}, array_agg(id ORDER BY id), now(), now()
   FROM (
     SELECT id, channel, priority,
       (row_number() OVER (PARTITION BY channel, priority ORDER BY id) - 1) / %(envelope_size)s AS part
@@ -53,7 +52,7 @@ WITH chosen AS (
   FROM moved HAVING count(*) > 0
 )
 SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, now() FROM moved ORDER BY id
-"""
+"""  # noqa: S608 - only constants of this project go into the text
 
 _COLUMNS = (
     table.c.message_id,

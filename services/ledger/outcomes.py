@@ -8,10 +8,14 @@ from typing import NamedTuple
 from services.kit.ids import new_id
 from services.ledger.accept import dispatch_subject
 from services.ledger.arrays import plain_array, plain_column, storable, text_column
+from services.ledger.burying import burying
 from services.ledger.database import HotConnection
 from services.ledger.legal_moves import LEGAL_MOVES
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
 from services.ledger.statements import HotStatement
+
+_DEAD = """SELECT id, channel, provider, dead_reason, error_code, error_message, attempt_count, now()
+  FROM moved WHERE dead_reason IS NOT NULL AND moved"""
 
 # A receipt may have overtaken the outcome, and another dispatcher may have taken the message over: the
 # attempt and an event are recorded in any case, the state moves only where that is legal for this attempt.
@@ -76,26 +80,7 @@ WITH input AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
   SELECT retry_id, min(retry_subject), array_agg(id), now(), now() + make_interval(secs => min(delay))
   FROM moved WHERE retry_id IS NOT NULL AND moved GROUP BY retry_id
-), dead AS (
-  INSERT INTO dead_letters (
-    message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
-  )
-  SELECT id, channel, provider, dead_reason, error_code, error_message, attempt_count, now()
-  FROM moved WHERE dead_reason IS NOT NULL AND moved
-  ON CONFLICT (message_id) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
-    error_code = excluded.error_code, error_message = excluded.error_message,
-    attempt_count = excluded.attempt_count, create_time = excluded.create_time, replay_time = NULL
-  RETURNING message_id
-), buried AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(dead_outbox_id)s::uuid, %(dead_subject)s, array_agg(message_id), now(), now()
-  FROM dead HAVING count(*) > 0
-), news AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
-    now() + make_interval(secs => %(republish_after)s)
-  FROM moved HAVING count(*) > 0
-)
+), {burying(_DEAD)}
 SELECT id::text, event_count, state, moved, now() FROM moved
 """)
 

@@ -6,12 +6,15 @@ from datetime import datetime
 
 from services.kit.ids import new_id
 from services.ledger.arrays import plain_array
+from services.ledger.burying import burying
 from services.ledger.database import HotConnection
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
 
+_DEAD = "SELECT id, channel, provider, error_code, error_code, error_message, attempt_count, now() FROM moved"
+
 # What the claim has left waiting in envelopes that are ours. A message that has become sendable since then
 # (the contact has opted in again) gets a new envelope, since its old one is about to be deleted.
-_REFUSE = """
+_REFUSE = f"""
 WITH waiting AS (
   SELECT m.id, e.subject, CASE
     WHEN m.expire_time <= now() THEN 'expired'
@@ -38,27 +41,9 @@ WITH waiting AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
   SELECT gen_random_uuid(), subject, array_agg(id), now(), now()
   FROM waiting WHERE error_code IS NULL AND %(owner)s::int IS NOT NULL GROUP BY subject
-), dead AS (
-  INSERT INTO dead_letters (
-    message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
-  )
-  SELECT id, channel, provider, error_code, error_code, error_message, attempt_count, now() FROM moved
-  ON CONFLICT (message_id) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
-    error_code = excluded.error_code, error_message = excluded.error_message,
-    attempt_count = excluded.attempt_count, create_time = excluded.create_time, replay_time = NULL
-  RETURNING message_id
-), buried AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(dead_outbox_id)s::uuid, %(dead_subject)s, array_agg(message_id), now(), now()
-  FROM dead HAVING count(*) > 0
-), news AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
-    now() + make_interval(secs => %(republish_after)s)
-  FROM moved HAVING count(*) > 0
-)
+), {burying(_DEAD)}
 SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, error_code, now() FROM moved
-"""
+"""  # noqa: S608 - only constants of this project go into the text
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,17 @@ from datetime import datetime
 from typing import NamedTuple
 
 from services.kit.ids import new_id
+from services.ledger.accept import DISPATCH_SUBJECT
 from services.ledger.arrays import storable
+from services.ledger.burying import burying
 from services.ledger.database import HotConnection
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
 
+_DEAD = """SELECT id, channel, provider, 'resolved', 'resolved', %(detail)s, attempt_count, now()
+  FROM moved WHERE %(state)s = 'failed'"""
+
 # An inquiry that is under way finds the message moved, and records what it has found as an event alone.
-_RESOLVE = """
+_RESOLVE = f"""
 WITH moved AS (
   UPDATE messages SET state = %(state)s, event_count = event_count + 1, state_sequence = event_count + 1,
     update_time = now(), next_attempt_time = CASE %(state)s WHEN 'pending' THEN now() END,
@@ -26,32 +31,12 @@ WITH moved AS (
     AND a.outcome = 'unknown'
 ), queued AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT gen_random_uuid(), 'posthouse.dispatch.' || channel || CASE priority WHEN 'normal' THEN ''
-    ELSE '.' || priority END, ARRAY[id], now(), now()
+  SELECT gen_random_uuid(), {DISPATCH_SUBJECT}, ARRAY[id], now(), now()
   FROM moved WHERE %(state)s = 'pending'
-), dead AS (
-  INSERT INTO dead_letters (
-    message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
-  )
-  SELECT id, channel, provider, 'resolved', 'resolved', %(detail)s, attempt_count, now()
-  FROM moved WHERE %(state)s = 'failed'
-  ON CONFLICT (message_id) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
-    error_code = excluded.error_code, error_message = excluded.error_message,
-    attempt_count = excluded.attempt_count, create_time = excluded.create_time, replay_time = NULL
-  RETURNING message_id
-), buried AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(dead_outbox_id)s::uuid, %(dead_subject)s, array_agg(message_id), now(), now()
-  FROM dead HAVING count(*) > 0
-), news AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
-    now() + make_interval(secs => %(republish_after)s)
-  FROM moved HAVING count(*) > 0
-)
+), {burying(_DEAD)}
 SELECT event_count, conversation_id::text, channel, sender, recipient, provider, attempt_count, now()
 FROM moved
-"""
+"""  # noqa: S608 - only constants of this project go into the text
 
 # Event that brings a message from UNKNOWN into each state it may be resolved to.
 EVENT_OF = {"sent": "sent", "pending": "retrying", "failed": "failed"}

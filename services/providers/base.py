@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from services.providers.shared_semaphore import SharedSemaphore
+
 
 @dataclass(slots=True)
 class OutboundMessage:
@@ -185,6 +187,8 @@ class Provider(ABC):
     # What a webhook that cannot be understood is answered with: as any other, or it would come again.
     answer_type: str = "application/json"
     answer_body: bytes = b"{}"
+    # The requests it may have under way, where the dispatchers share a limit of the provider's.
+    semaphore: SharedSemaphore | None = None
 
     @abstractmethod
     async def send(self, messages: Sequence[OutboundMessage]) -> list[Outcome]:
@@ -209,13 +213,15 @@ class Provider(ABC):
     @property
     def batch_share(self) -> int:
         """Return the most messages of a call of `send` now: below `batch_size` where limits are shared."""
-        return self.batch_size
+        return self.batch_size if self.semaphore is None else self.semaphore.part_of(self.batch_size)
 
-    def shared_by(self, dispatchers: Callable[[], int]) -> None:  # noqa: B027 - most have no limits of their own
+    def shared_by(self, dispatchers: Callable[[], int]) -> None:
         """Keep limits of the provider's to a share of them from now on.
 
         `dispatchers` returns how many use the provider together, which changes while they work.
         """
+        if self.semaphore is not None:
+            self.semaphore.dispatchers = dispatchers
 
     async def start(self) -> None:  # noqa: B027 - most providers need none
         """Open what sending needs; called once by a dispatcher, never for webhooks alone."""

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -64,16 +64,7 @@ class SmtpProvider(Provider):
     def __init__(self, config: SmtpConfig) -> None:
         self._config = config
         self._pool = SmtpPool(config)
-        self._semaphore = SharedSemaphore(config.connections)
-
-    @property
-    def batch_share(self) -> int:
-        """Return the part of a batch that our share of the connections is enough for."""
-        return self._semaphore.part_of(self.batch_size)
-
-    def shared_by(self, dispatchers: Callable[[], int]) -> None:
-        """Use no more than a share of the connections."""
-        self._semaphore.dispatchers = dispatchers
+        self.semaphore: SharedSemaphore = SharedSemaphore(config.connections)
 
     async def close(self) -> None:
         """Say goodbye to the server."""
@@ -97,7 +88,7 @@ class SmtpProvider(Provider):
         raise MalformedWebhookError("smtp has no webhooks")
 
     async def _send_one(self, parts: EmailParts, content: bytes, last_start: float) -> Outcome:
-        async with self._semaphore:
+        async with self.semaphore:
             if time.monotonic() > last_start:
                 return NotBegun("the server is too slow for as many messages at once")
             transaction = _Transaction(self._pool, parts, content)

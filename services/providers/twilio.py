@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -89,7 +89,7 @@ class TwilioProvider(Provider):
         self._origins = origins_of(config.webhook_base_url)
         self._callback = _callback_url(config.webhook_base_url)
         self._messages_uri = f"/2010-04-01/Accounts/{config.account_sid}/Messages.json"
-        self._semaphore = SharedSemaphore(config.concurrency)
+        self.semaphore: SharedSemaphore = SharedSemaphore(config.concurrency)
         self._client: Client | None = None
         # What was answered lately: SIDs by the ids of their messages, and the same SIDs alone.
         self._sid_of: OrderedDict[str, str] = OrderedDict()
@@ -97,15 +97,6 @@ class TwilioProvider(Provider):
         self.batch_size = config.concurrency
         # A message waits as long for its turn as its request may take.
         self.send_timeout = 2 * config.timeout + 5.0
-
-    @property
-    def batch_share(self) -> int:
-        """Return the part of a batch that our share of the requests is enough for."""
-        return self._semaphore.part_of(self.batch_size)
-
-    def shared_by(self, dispatchers: Callable[[], int]) -> None:
-        """Make no more than a share of the requests at once."""
-        self._semaphore.dispatchers = dispatchers
 
     async def start(self) -> None:
         """Open the pool of connections."""
@@ -188,7 +179,7 @@ class TwilioProvider(Provider):
             return NotBegun("those before it took too long")
         try:
             async with asyncio.timeout_at(last_start):
-                await self._semaphore.acquire()
+                await self.semaphore.acquire()
         except TimeoutError:
             return NotBegun("no request could be made in time")
         try:
@@ -197,7 +188,7 @@ class TwilioProvider(Provider):
             reason = "timeout" if isinstance(error, TimeoutError) else "connection_failed"
             return (Unknown if trip.connected else Retryable)(reason, type(error).__name__)
         finally:
-            self._semaphore.release()
+            self.semaphore.release()
         if isinstance(outcome, Accepted):
             self._remember(outcome.provider_message_id, message.id)
         return outcome
@@ -214,7 +205,7 @@ class TwilioProvider(Provider):
         search = Search.of(message, longest=_WAIT + self.send_timeout)
         if search is None or not unique:
             return CannotTell()
-        async with self._semaphore:
+        async with self.semaphore:
             return await self._search(message, search)
 
     async def _search(self, message: OutboundMessage, search: Search) -> LookupResult:

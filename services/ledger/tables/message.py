@@ -3,7 +3,10 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.ledger.states import RARE
 from services.ledger.tables.columns import metadata, time_column, uuid_column
+
+_RARE = ", ".join(f"'{state}'" for state in sorted(RARE))
 
 messages = sa.Table(
     "messages",
@@ -78,7 +81,7 @@ message_events = sa.Table(
         "message_events_rare",
         "type",
         "message_id",
-        postgresql_where=sa.text("type IN ('cancelled', 'failed', 'undelivered', 'unknown')"),
+        postgresql_where=sa.text(f"type IN ({_RARE})"),
     ),
 )
 
