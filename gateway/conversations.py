@@ -29,26 +29,35 @@ class ConversationRoutes:
         routes = router(f"{API}/conversations", "conversations")
         add = routes.add_api_route
         one = documented(answers.Conversation, "The conversation.")
-        add("/search", self.search, methods=["POST"], summary="Search the text of messages",
+        add("/search", self.search_messages, methods=["POST"], summary="Search the text of messages",
             responses=documented(answers.SearchHits, "One page, newest first."))  # fmt: skip
-        add("/stats", self.stats, methods=["GET"], summary="Count messages and delivery rates",
+        add("/stats", self.get_conversation_stats, methods=["GET"],
+            summary="Count messages and delivery rates",
             responses=documented(answers.Stats, "The counts."))  # fmt: skip
         add("", self.list_conversations, methods=["GET"], summary="List conversations, newest activity first",
             responses=documented(answers.Conversations, "One page."))  # fmt: skip
-        add("/{conversation_id}", self.get, methods=["GET"], summary="Read one conversation", responses=one)
-        add("/{conversation_id}", self.update, methods=["PATCH"], summary="Change workflow and labels",
+        add("/{conversation_id}", self.get_conversation, methods=["GET"],
+            summary="Read one conversation", responses=one)  # fmt: skip
+        add("/{conversation_id}", self.update_conversation, methods=["PATCH"],
+            summary="Change workflow and labels",
             responses=one)  # fmt: skip
-        add("/{conversation_id}/messages", self.list_messages, methods=["GET"],
+        add("/{conversation_id}/messages", self.list_conversation_messages, methods=["GET"],
             summary="List a conversation's messages, newest first",
             responses=documented(answers.Messages, "One page."))  # fmt: skip
-        add("/{conversation_id}/changes", self.list_changes, methods=["GET"],
+        add("/{conversation_id}/changes", self.list_conversation_changes, methods=["GET"],
             summary="List the changes of a conversation's language and tenant, newest first",
             responses=documented(answers.ConversationChanges, "One page."))  # fmt: skip
         add(
-            "/{conversation_id}/read", self.mark_read, methods=["POST"], summary="Mark as read", responses=one
+            "/{conversation_id}/read",
+            self.mark_conversation_read,
+            methods=["POST"],
+            summary="Mark as read",
+            responses=one,
         )
-        add("/{conversation_id}/archive", self.archive, methods=["POST"], summary="Archive", responses=one)
-        add("/{conversation_id}/unarchive", self.unarchive, methods=["POST"], summary="Bring back",
+        add("/{conversation_id}/archive", self.archive_conversation, methods=["POST"],
+            summary="Archive", responses=one)  # fmt: skip
+        add("/{conversation_id}/unarchive", self.unarchive_conversation, methods=["POST"],
+            summary="Bring back",
             responses=one)  # fmt: skip
         return routes
 
@@ -97,7 +106,7 @@ class ConversationRoutes:
             }
         )
 
-    async def get(self, request: Request, conversation_id: str) -> Response:
+    async def get_conversation(self, request: Request, conversation_id: str) -> Response:
         """Return one conversation."""
         response = await call(
             self._conversation.GetConversation,
@@ -106,7 +115,7 @@ class ConversationRoutes:
         )
         return render.answer(render.conversation(response.conversation))
 
-    async def list_messages(
+    async def list_conversation_messages(
         self, request: Request, conversation_id: str, page_size: PageSize = 0, page_token: PageToken = ""
     ) -> Response:
         """Return one page of a conversation's messages, in both directions."""
@@ -124,7 +133,7 @@ class ConversationRoutes:
             }
         )
 
-    async def list_changes(
+    async def list_conversation_changes(
         self, request: Request, conversation_id: str, page_size: PageSize = 0, page_token: PageToken = ""
     ) -> Response:
         """Return one page of what was learned of the conversation: from what, to what, how sure and why."""
@@ -142,7 +151,7 @@ class ConversationRoutes:
             }
         )
 
-    async def search(self, request: Request, body: schemas.SearchRequest) -> Response:
+    async def search_messages(self, request: Request, body: schemas.SearchRequest) -> Response:
         """Return one page of messages whose text matches, newest first."""
         response = await call(
             self._conversation.SearchMessages,
@@ -166,7 +175,7 @@ class ConversationRoutes:
             }
         )
 
-    async def mark_read(
+    async def mark_conversation_read(
         self, request: Request, conversation_id: str, body: schemas.ReadRequest | None = None
     ) -> Response:
         """Move the read mark forward; without a body: to the end."""
@@ -179,7 +188,7 @@ class ConversationRoutes:
         )
         return render.answer(render.conversation(response.conversation))
 
-    async def archive(self, request: Request, conversation_id: str) -> Response:
+    async def archive_conversation(self, request: Request, conversation_id: str) -> Response:
         """Archive the conversation; a new inbound message brings it back."""
         response = await call(
             self._conversation.ArchiveConversation,
@@ -188,7 +197,7 @@ class ConversationRoutes:
         )
         return render.answer(render.conversation(response.conversation))
 
-    async def unarchive(self, request: Request, conversation_id: str) -> Response:
+    async def unarchive_conversation(self, request: Request, conversation_id: str) -> Response:
         """Bring an archived conversation back."""
         response = await call(
             self._conversation.UnarchiveConversation,
@@ -197,7 +206,7 @@ class ConversationRoutes:
         )
         return render.answer(render.conversation(response.conversation))
 
-    async def update(
+    async def update_conversation(
         self, request: Request, conversation_id: str, body: schemas.ConversationUpdate
     ) -> Response:
         """Change the fields given; null clears a field."""
@@ -219,7 +228,7 @@ class ConversationRoutes:
         )
         return render.answer(render.conversation(response.conversation))
 
-    async def stats(
+    async def get_conversation_stats(
         self, request: Request, conversation_id: str = "", since: _Since = None, until: _Until = None
     ) -> Response:
         """Count over all conversations, or over one."""

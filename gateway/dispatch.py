@@ -33,12 +33,15 @@ class DispatchRoutes:
             responses=documented(shapes.Providers, "All providers."))  # fmt: skip
         add("/dead-letters", self.list_dead_letters, methods=["GET"], summary="List given-up messages",
             responses=documented(shapes.DeadLetters, "One page, newest first."))  # fmt: skip
-        add("/dead-letters/replay", self.replay, methods=["POST"], summary="Send given-up messages again",
+        add("/dead-letters/replay", self.replay_dead_letters, methods=["POST"],
+            summary="Send given-up messages again",
             responses=documented(shapes.Replayed, "What was put back."))  # fmt: skip
         profiles = documented(shapes.SimulatorProfiles, "One profile per channel.")
-        add("/simulator", self.get_simulator, methods=["GET"], summary="Read the simulator's behaviour",
+        add("/simulator", self.get_simulator_profile, methods=["GET"],
+            summary="Read the simulator's behaviour",
             responses=profiles)  # fmt: skip
-        add("/simulator", self.set_simulator, methods=["PUT"], summary="Change the simulator's behaviour",
+        add("/simulator", self.set_simulator_profile, methods=["PUT"],
+            summary="Change the simulator's behaviour",
             responses=profiles)  # fmt: skip
         return routes
 
@@ -84,7 +87,7 @@ class DispatchRoutes:
             }
         )
 
-    async def replay(self, request: Request, body: schemas.ReplayRequest) -> Response:
+    async def replay_dead_letters(self, request: Request, body: schemas.ReplayRequest) -> Response:
         """Put messages back into the queue; repeating it changes nothing."""
         response = await call(
             self._dispatch.ReplayDeadLetters,
@@ -99,7 +102,7 @@ class DispatchRoutes:
             }
         )
 
-    async def get_simulator(self, request: Request, kind: _Type = None) -> Response:
+    async def get_simulator_profile(self, request: Request, kind: _Type = None) -> Response:
         """Return how the simulator behaves."""
         response = await call(
             self._dispatch.GetSimulatorProfile,
@@ -108,7 +111,7 @@ class DispatchRoutes:
         )
         return render.answer({"profiles": [render.simulator_profile(item) for item in response.profiles]})
 
-    async def set_simulator(self, request: Request, body: schemas.SimulatorProfile) -> Response:
+    async def set_simulator_profile(self, request: Request, body: schemas.SimulatorProfile) -> Response:
         """Replace the whole profile of a channel, or of all."""
         response = await call(
             self._dispatch.SetSimulatorProfile,

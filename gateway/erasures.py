@@ -54,16 +54,17 @@ class ErasureRoutes:
         """Return the routes."""
         routes = router(f"{API}/erasures", "privacy")
         add = routes.add_api_route
-        add("", self.erase, methods=["POST"], summary="Erase everything of an address", status_code=202,
+        add("", self.erase_address, methods=["POST"],
+            summary="Erase everything of an address", status_code=202,
             responses={**documented(Erasure, "Noted; it is done in the background.", 202),
                        **documented(Erasure, "One of this address is under way already.")})  # fmt: skip
         add("", self.list_erasures, methods=["GET"], summary="List erasures",
             responses=documented(Erasures, "One page, newest first."))  # fmt: skip
-        add("/{erasure_id}", self.get, methods=["GET"], summary="Read an erasure",
+        add("/{erasure_id}", self.get_erasure, methods=["GET"], summary="Read an erasure",
             responses=documented(Erasure, "The erasure."))  # fmt: skip
         return routes
 
-    async def erase(self, request: Request, body: ErasureRequest) -> Response:
+    async def erase_address(self, request: Request, body: ErasureRequest) -> Response:
         """Cancel what waits; delete messages, conversations and kept webhooks. Opt-outs stay."""
         response = await call(
             self._privacy.EraseAddress,
@@ -88,7 +89,7 @@ class ErasureRoutes:
             }
         )
 
-    async def get(self, request: Request, erasure_id: str) -> Response:
+    async def get_erasure(self, request: Request, erasure_id: str) -> Response:
         """Return one erasure."""
         response = await call(self._privacy.GetErasure, pb.GetErasureRequest(erasure_id=erasure_id), request)
         return render.answer(_erasure(response.erasure))

@@ -63,16 +63,17 @@ class HealthRoutes:
         # Not `routing.router`: whoever probes may put a query of its own.
         routes = APIRouter(tags=["health"])
         add = routes.add_api_route
-        add("/health", self.health, methods=["GET"], summary="How the gateway and its services are",
+        add("/health", self.get_health, methods=["GET"], summary="How the gateway and its services are",
             responses=documented(shapes.Health, "Always 200; `status` says ok or degraded."))  # fmt: skip
         may, may_not = documented(shapes.Ready, "It may."), documented(shapes.Ready, "Not now.", 503)
-        add("/ready", self.ready, methods=["GET"], summary="Whether traffic may come",
+        add("/ready", self.get_ready, methods=["GET"], summary="Whether traffic may come",
             responses=may | may_not)  # fmt: skip
-        add("/metrics", self.metrics, methods=["GET"], summary="Prometheus metrics", response_class=Response,
+        add("/metrics", self.get_metrics, methods=["GET"],
+            summary="Prometheus metrics", response_class=Response,
             responses={200: {"content": {"text/plain": {}}, "description": "Text format."}})  # fmt: skip
         return routes
 
-    async def health(self) -> Response:
+    async def get_health(self) -> Response:
         """Return the version and which services answer."""
         states = self._monitor.states
         status = "ok" if all(states.values()) else "degraded"
@@ -85,7 +86,7 @@ class HealthRoutes:
             }
         )
 
-    async def ready(self) -> Response:
+    async def get_ready(self) -> Response:
         """Return 200 while all answers that is followed and the gateway is not stopping, else what fails."""
         states, reported = self._monitor.states, self._monitor.reported
         failing = [name for name in self._follows if not reported[name]]
@@ -99,7 +100,7 @@ class HealthRoutes:
             503 if failing else 200,
         )
 
-    async def metrics(self) -> Response:
+    async def get_metrics(self) -> Response:
         """Return the metrics of this process."""
         return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
 

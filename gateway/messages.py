@@ -29,27 +29,33 @@ class MessageRoutes:
         """Return the routes."""
         routes = router(f"{API}/messages", "messages")
         add = routes.add_api_route
-        add("/batch", self.send_batch, methods=["POST"], summary="Send up to 1,000 messages", status_code=207,
+        add("/batch", self.send_messages, methods=["POST"],
+            summary="Send up to 1,000 messages", status_code=207,
             responses=documented(answers.BatchResults, "One result per message.", 207))  # fmt: skip
-        add("/preview", self.preview, methods=["POST"], summary="Check a message without sending it",
+        add("/preview", self.preview_message, methods=["POST"], summary="Check a message without sending it",
             responses=documented(answers.Preview, "What a send would do."))  # fmt: skip
-        add("/receive", self.receive, methods=["POST"], summary="Store inbound messages", status_code=207,
+        add("/receive", self.receive_messages, methods=["POST"],
+            summary="Store inbound messages", status_code=207,
             responses=documented(answers.ReceiveResults, "One result per message.", 207))  # fmt: skip
         add("", self.list_messages, methods=["GET"], summary="List messages, newest first",
             responses=documented(answers.Messages, "One page."))  # fmt: skip
-        add("/{message_id}", self.get, methods=["GET"], summary="Read one message",
+        add("/{message_id}", self.get_message, methods=["GET"], summary="Read one message",
             responses=documented(answers.Message, "The message."))  # fmt: skip
-        add("/{message_id}/events", self.list_events, methods=["GET"], summary="Read a message's history",
+        add("/{message_id}/events", self.list_message_events, methods=["GET"],
+            summary="Read a message's history",
             responses=documented(answers.MessageEvents, "One page, oldest first."))  # fmt: skip
-        add("/{message_id}/attempts", self.list_attempts, methods=["GET"], summary="List dispatch attempts",
+        add("/{message_id}/attempts", self.list_dispatch_attempts, methods=["GET"],
+            summary="List dispatch attempts",
             responses=documented(answers.Attempts, "All attempts, oldest first."))  # fmt: skip
-        add("/{message_id}/cancel", self.cancel, methods=["POST"], summary="Cancel an unclaimed message",
+        add("/{message_id}/cancel", self.cancel_message, methods=["POST"],
+            summary="Cancel an unclaimed message",
             responses=documented(answers.Message, "The message, now cancelled."))  # fmt: skip
-        add("/{message_id}/resolve", self.resolve, methods=["POST"], summary="Settle an unknown outcome",
+        add("/{message_id}/resolve", self.resolve_message, methods=["POST"],
+            summary="Settle an unknown outcome",
             responses=documented(answers.Message, "The message after the change."))  # fmt: skip
         return routes
 
-    async def send_batch(
+    async def send_messages(
         self, request: Request, body: schemas.BatchRequest, idempotency_key: _KEYED = None
     ) -> Response:
         """Accept each message on its own: `status` 202 with the message, or why it was refused."""
@@ -81,7 +87,7 @@ class MessageRoutes:
         _put_problems(results, bad, request)
         return render.answer({"results": results}, 207)
 
-    async def preview(self, request: Request, body: schemas.SendRequest) -> Response:
+    async def preview_message(self, request: Request, body: schemas.SendRequest) -> Response:
         """Run every check of a send and tell what would happen; nothing is stored or sent."""
         message = requests.send_request(body, "")
         response = await call(
@@ -89,7 +95,7 @@ class MessageRoutes:
         )
         return render.answer(render.preview(response, request.url.path, request.state.request_id))
 
-    async def receive(self, request: Request, body: schemas.ReceiveRequest) -> Response:
+    async def receive_messages(self, request: Request, body: schemas.ReceiveRequest) -> Response:
         """Store messages from contacts that another system has normalised, each on its own."""
         good, bad = requests.check_items(body.messages, schemas.InboundMessage)
         results: list[render.Json] = [{}] * len(body.messages)
@@ -144,12 +150,12 @@ class MessageRoutes:
             }
         )
 
-    async def get(self, request: Request, message_id: str) -> Response:
+    async def get_message(self, request: Request, message_id: str) -> Response:
         """Return one message."""
         response = await call(self._message.GetMessage, pb.GetMessageRequest(message_id=message_id), request)
         return render.answer(render.message(response.message))
 
-    async def list_events(
+    async def list_message_events(
         self, request: Request, message_id: str, page_size: PageSize = 0, page_token: PageToken = ""
     ) -> Response:
         """Return what happened to a message, in order."""
@@ -165,7 +171,7 @@ class MessageRoutes:
             }
         )
 
-    async def list_attempts(self, request: Request, message_id: str) -> Response:
+    async def list_dispatch_attempts(self, request: Request, message_id: str) -> Response:
         """Return every try to hand the message to a provider."""
         response = await call(
             self._dispatch.ListDispatchAttempts,
@@ -174,14 +180,16 @@ class MessageRoutes:
         )
         return render.answer({"attempts": [render.attempt(attempt) for attempt in response.attempts]})
 
-    async def cancel(self, request: Request, message_id: str) -> Response:
+    async def cancel_message(self, request: Request, message_id: str) -> Response:
         """Cancel a message that no dispatcher has claimed yet; 409 when one has."""
         response = await call(
             self._message.CancelMessage, pb.CancelMessageRequest(message_id=message_id), request
         )
         return render.answer(render.message(response.message))
 
-    async def resolve(self, request: Request, message_id: str, body: schemas.ResolveRequest) -> Response:
+    async def resolve_message(
+        self, request: Request, message_id: str, body: schemas.ResolveRequest
+    ) -> Response:
         """Settle a message whose outcome is unknown; 409 in any other state."""
         response = await call(
             self._dispatch.ResolveMessage,

@@ -1,5 +1,7 @@
 """The OpenAPI document and its page, which loads nothing from other hosts."""
 
+import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -18,6 +20,7 @@ DOCUMENT = f"{API}/openapi.json"
 _PAGE = f"{API}/docs"
 _ASSETS = f"{API}/docs/assets"
 _REFERENCE = "#/components/schemas/{model}"
+_NAME = re.compile(r"#/components/schemas/(\w+)")
 _PROBLEM = problem_documented("A problem (RFC 9457); `errors` names each field at fault.")
 
 _SCHEMES = {
@@ -62,8 +65,26 @@ def _document(app: FastAPI, by_hand: Mapping[str, Mapping[str, Any]]) -> dict[st
             for operation in item.values():
                 operation["responses"].pop("422", None)
                 operation["responses"].setdefault("default", _PROBLEM)
+        _allow_more_in_answers(document)
         document["components"]["securitySchemes"] = _SCHEMES
         # The empty one stands for installations that know no callers.
         document["security"] = [{}, *({name: []} for name in _SCHEMES)]
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _allow_more_in_answers(document: dict[str, Any]) -> None:
+    """Let answers have further fields, as those of later versions may, to clients of this one."""
+    schemas = document["components"]["schemas"]
+    taken = _referred([op.get("requestBody") for item in document["paths"].values() for op in item.values()])
+    for name in iter(fresh := list(taken)):
+        further = _referred(schemas[name]) - taken
+        taken |= further
+        fresh += further
+    for name, schema in schemas.items():
+        if name not in taken:
+            schema.pop("additionalProperties", None)
+
+
+def _referred(schema: object) -> set[str]:
+    return set(_NAME.findall(json.dumps(schema)))

@@ -27,12 +27,12 @@ class OptOutRoutes:
         add = routes.add_api_route
         add("", self.list_opt_outs, methods=["GET"], summary="List opt-outs",
             responses=documented(shapes.OptOuts, "One page, newest first."))  # fmt: skip
-        add("", self.add, methods=["POST"], summary="Record an opt-out", status_code=201,
+        add("", self.add_opt_out, methods=["POST"], summary="Record an opt-out", status_code=201,
             responses={**documented(shapes.OptOut, "Recorded.", 201),
                        **documented(shapes.OptOut, "It held before.")})  # fmt: skip
-        add("", self.remove, methods=["DELETE"], summary="Lift an opt-out",
+        add("", self.remove_opt_out, methods=["DELETE"], summary="Lift an opt-out",
             responses=documented(shapes.Removed, "There is none (any more)."))  # fmt: skip
-        add("/history", self.list_events, methods=["GET"], summary="Read the history of consent",
+        add("/history", self.list_consent_events, methods=["GET"], summary="Read the history of consent",
             responses=documented(shapes.ConsentEvents, "One page, newest first."))  # fmt: skip
         return routes
 
@@ -65,7 +65,7 @@ class OptOutRoutes:
             }
         )
 
-    async def add(self, request: Request, body: shapes.OptOutRequest) -> Response:
+    async def add_opt_out(self, request: Request, body: shapes.OptOutRequest) -> Response:
         """Refuse every further message from the one to the other; 200 when it was refused before."""
         response = await call(
             self._message.AddOptOut,
@@ -74,7 +74,7 @@ class OptOutRoutes:
         )
         return render.answer(_opt_out(response.opt_out), 201 if response.created else 200)
 
-    async def remove(
+    async def remove_opt_out(
         self,
         request: Request,
         *,
@@ -92,7 +92,7 @@ class OptOutRoutes:
         )
         return render.answer({"removed": response.removed})
 
-    async def list_events(
+    async def list_consent_events(
         self,
         request: Request,
         *,

@@ -42,8 +42,17 @@ class _JsonRoute(APIRoute):
 
 
 def router(prefix: str, tag: str) -> APIRouter:
-    """Return an empty router."""
-    return APIRouter(prefix=prefix, tags=[tag], route_class=_JsonRoute, strict_content_type=False)
+    """Return an empty router.
+
+    The name of a route's function is its operation id, which generated clients call it by.
+    """
+    return APIRouter(
+        prefix=prefix,
+        tags=[tag],
+        route_class=_JsonRoute,
+        strict_content_type=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
 
 
 def documented(shape: type[BaseModel], description: str, status: int = 200) -> ResponseDocs:

@@ -41,17 +41,17 @@ class SmsRoutes:
         """Return the routes."""
         routes = router("", "sms")
         add = routes.add_api_route
-        add("/sms/send", self.send, methods=["POST"], summary="Send a text message", status_code=202,
+        add("/sms/send", self.send_sms, methods=["POST"], summary="Send a text message", status_code=202,
             responses={**documented(answers.Accepted, "Committed.", 202), 409: _NO_NUMBER})  # fmt: skip
-        add("/conversations/{phone_number}", self.show, methods=["GET"],
+        add("/conversations/{phone_number}", self.get_phone_conversation, methods=["GET"],
             summary="Read the messages of a phone number",
             responses=documented(answers.PhoneConversation, "A page of messages, newest first."))  # fmt: skip
-        add("/conversations/{phone_number}", self.update, methods=["PATCH"],
+        add("/conversations/{phone_number}", self.update_phone_conversation, methods=["PATCH"],
             summary="Say which workflow the newest conversation of a phone number belongs to",
             responses=documented(answers.PhoneWorkflow, "The conversation."))  # fmt: skip
         return routes
 
-    async def send(
+    async def send_sms(
         self,
         request: Request,
         body: schemas.SmsRequest,
@@ -83,7 +83,7 @@ class SmsRoutes:
         headers = {"idempotent-replayed": "true"} if message.replayed else None
         return render.answer(render.accepted(message), 202, headers)
 
-    async def show(
+    async def get_phone_conversation(
         self,
         request: Request,
         phone_number: str,
@@ -108,7 +108,9 @@ class SmsRoutes:
             }
         )
 
-    async def update(self, request: Request, phone_number: str, body: schemas.PhoneUpdate) -> Response:
+    async def update_phone_conversation(
+        self, request: Request, phone_number: str, body: schemas.PhoneUpdate
+    ) -> Response:
         """Change the fields given of the conversation the number was last active in, and of no other.
 
         Null clears a field. Posthouse keeps both and interprets neither.

@@ -28,18 +28,22 @@ class SubscriptionRoutes:
         one = documented(shapes.Subscription, "The subscription.")
         add("", self.list_subscriptions, methods=["GET"], summary="List subscriptions",
             responses=documented(shapes.Subscriptions, "One page, newest first."))  # fmt: skip
-        add("", self.create, methods=["POST"], summary="Have events posted to an endpoint", status_code=201,
+        add("", self.create_subscription, methods=["POST"],
+            summary="Have events posted to an endpoint", status_code=201,
             responses=documented(shapes.NewSubscription, "Made, with its secret.", 201))  # fmt: skip
-        add("/{subscription_id}", self.get, methods=["GET"], summary="Read one subscription", responses=one)
-        add("/{subscription_id}", self.update, methods=["PATCH"], summary="Change, enable or disable it",
+        add("/{subscription_id}", self.get_subscription, methods=["GET"],
+            summary="Read one subscription", responses=one)  # fmt: skip
+        add("/{subscription_id}", self.update_subscription, methods=["PATCH"],
+            summary="Change, enable or disable it",
             responses=one)  # fmt: skip
-        add("/{subscription_id}", self.delete, methods=["DELETE"], summary="Delete it",
+        add("/{subscription_id}", self.delete_subscription, methods=["DELETE"], summary="Delete it",
             responses=documented(shapes.Deleted, "There is none (any more)."))  # fmt: skip
-        add("/{subscription_id}/rotate", self.rotate, methods=["POST"], summary="Give it a new secret",
+        add("/{subscription_id}/rotate", self.rotate_subscription_secret, methods=["POST"],
+            summary="Give it a new secret",
             responses=documented(shapes.NewSubscription, "The secret is shown this once."))  # fmt: skip
-        add("/{subscription_id}/replay", self.replay, methods=["POST"], summary="Post events again",
+        add("/{subscription_id}/replay", self.replay_events, methods=["POST"], summary="Post events again",
             responses=documented(shapes.ReplayedEvents, "What is posted again."))  # fmt: skip
-        add("/{subscription_id}/deliveries", self.list_deliveries, methods=["GET"],
+        add("/{subscription_id}/deliveries", self.list_event_deliveries, methods=["GET"],
             summary="List what was and will be posted",
             responses=documented(shapes.EventDeliveries, "One page, newest event first."))  # fmt: skip
         return routes
@@ -60,7 +64,7 @@ class SubscriptionRoutes:
             }
         )
 
-    async def create(self, request: Request, body: shapes.SubscriptionRequest) -> Response:
+    async def create_subscription(self, request: Request, body: shapes.SubscriptionRequest) -> Response:
         """Post every event of the types given to the URL from now on, signed with the secret returned."""
         response = await call(
             self._subscription.CreateSubscription,
@@ -71,7 +75,7 @@ class SubscriptionRoutes:
         )
         return render.answer({**_subscription(response.subscription), "secret": response.secret}, 201)
 
-    async def get(self, request: Request, subscription_id: str) -> Response:
+    async def get_subscription(self, request: Request, subscription_id: str) -> Response:
         """Return the subscription without its secret."""
         response = await call(
             self._subscription.GetSubscription,
@@ -80,7 +84,7 @@ class SubscriptionRoutes:
         )
         return render.answer(_subscription(response.subscription))
 
-    async def update(
+    async def update_subscription(
         self, request: Request, subscription_id: str, body: shapes.SubscriptionUpdate
     ) -> Response:
         """Change the fields given."""
@@ -103,7 +107,7 @@ class SubscriptionRoutes:
         )
         return render.answer(_subscription(response.subscription))
 
-    async def delete(self, request: Request, subscription_id: str) -> Response:
+    async def delete_subscription(self, request: Request, subscription_id: str) -> Response:
         """Post nothing more to it; repeating it changes nothing."""
         response = await call(
             self._subscription.DeleteSubscription,
@@ -112,7 +116,7 @@ class SubscriptionRoutes:
         )
         return render.answer({"deleted": response.deleted})
 
-    async def rotate(
+    async def rotate_subscription_secret(
         self, request: Request, subscription_id: str, body: shapes.RotateRequest | None = None
     ) -> Response:
         """Sign with a new secret, and for a while with the present one too."""
@@ -126,7 +130,7 @@ class SubscriptionRoutes:
         )
         return render.answer({**_subscription(response.subscription), "secret": response.secret})
 
-    async def replay(
+    async def replay_events(
         self, request: Request, subscription_id: str, body: shapes.ReplayEventsRequest
     ) -> Response:
         """Post one event or those of a range again, under the webhook-id they had."""
@@ -145,7 +149,7 @@ class SubscriptionRoutes:
             {"replayed_count": response.replayed_count, "resume_at": render.when(response, "resume_time")}
         )
 
-    async def list_deliveries(
+    async def list_event_deliveries(
         self,
         request: Request,
         subscription_id: str,

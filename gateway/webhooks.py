@@ -154,7 +154,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     _TEMPLATE: {
         "post": _operation(
             "Take a provider's webhook",
-            "ingest",
+            "ingest_webhook",
             [
                 {
                     "name": "provider",

@@ -116,6 +116,14 @@ async def test_document(client: httpx2.AsyncClient) -> None:
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
     ids = [operation["operationId"] for operation in operations.values()]
     assert len(set(ids)) == len(ids)
+    # Names of functions in generated clients.
+    assert {"send_message", "list_messages", "get_conversation", "replay_dead_letters"} <= set(ids)
+    assert not [name for name in ids if "api_v1" in name or "__" in name]
+    schemas = document["components"]["schemas"]
+    assert schemas["SendRequest"]["additionalProperties"] is False
+    # Clients of this version take the answers of later ones.
+    for name in ("Accepted", "Message", "Problem", "Event"):
+        assert "additionalProperties" not in schemas[name]
     text = json.dumps(document)
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in document["components"]["schemas"]
