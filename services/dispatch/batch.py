@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,7 +12,7 @@ from services.dispatch.company import Company
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import Work, ack, outbox_ids_of, size_of
-from services.dispatch.leases import Leases
+from services.dispatch.leases import Lease, Leases
 from services.dispatch.order import Order, Part, join
 from services.dispatch.ownership import Ownership
 from services.dispatch.progress import Progress
@@ -88,12 +89,13 @@ class Batch:
         self._channel = channel
         self._admission = admission
         self._outbox_ids = outbox_ids_of(work)
+        self._lease = Lease((), owner)
         size = size_of(work)
         self._limit = None if admission is None or admission.limit >= size else admission.limit
 
     async def run(self, turn: Turn) -> None:
         """Claim, send and settle; the turn to take work ends with the claim."""
-        with self._means.leases.holding(self._outbox_ids, self._owner):
+        with self._means.leases.holding(self._outbox_ids, self._owner) as self._lease:
             await self._run(turn)
 
     async def _run(self, turn: Turn) -> None:
@@ -116,7 +118,7 @@ class Batch:
             own = [message.id for message in claimed]
             abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
             if abandoned:
-                await means.inquirer.adopt(abandoned, owner=self._owner, own=own)
+                await _until_done(lambda: means.inquirer.adopt(abandoned, owner=self._owner, own=own))
             size = size_of([item for item in self._work if item.envelope.outbox_id in taken])
             # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
             held = turns if turns is not None and turns.keep else None
@@ -145,6 +147,7 @@ class Batch:
         self, event_outbox_id: str, turns: Turns | None
     ) -> tuple[list[ClaimedMessage], dict[str, bool]]:
         claimed: list[ClaimedMessage] = []
+        ends_at = time.monotonic() + self._means.lease
         try:
             async with self._means.database.hot() as connection:
                 claimed, taken = await claim(
@@ -161,6 +164,7 @@ class Batch:
             # Of a claim that fails nothing is sent.
             if turns is not None:
                 self._means.gate.senders.return_unused(turns, [message.id for message in claimed])
+        self._lease.begin(taken, ends_at=ends_at)
         return claimed, taken
 
     async def _keep(
@@ -191,7 +195,7 @@ class Batch:
     async def _send(self, parts: Sequence[Part], outbox_ids: Sequence[str]) -> bool:
         """Send what was claimed and settle it part by part; envelopes close with the last one.
 
-        Once our lock is lost, others take over what is not sent yet, so we must not send it: false then.
+        Once our lock is lost, or our lease has ended, others take over what is not sent yet, so we must not send it: false then.
         """
         progress = Progress([message for part in parts for message in part.messages])
         try:
@@ -214,6 +218,7 @@ class Batch:
         while waiting:
             part, waited = await self._next(waiting)
             left = len(part.messages)
+            await self._confirm()
             if waited and not means.gate.still_allows(part.messages[0].channel, self._admission):
                 # What has left before it failed: it would fail too, at the cost of an attempt.
                 means.order.leave(part)
@@ -247,9 +252,16 @@ class Batch:
         last = progress.settling(settlements)
         await self._settle(messages, settlements, outbox_ids if last else ())
         progress.settled(settlements)
+        if not last:
+            await self._confirm()
+
+    async def _confirm(self) -> None:
+        """Look again whether the envelopes are ours, where their lease may have ended."""
+        if not self._lease.holds:
+            await _until_done(lambda: self._means.leases.confirm(self._lease))
 
     def _may_send(self) -> bool:
-        return not self._slots.late and self._means.ownership.holds(self._owner)
+        return not self._slots.late and self._means.ownership.holds(self._owner) and self._lease.holds
 
     async def _release(self, progress: Progress, outbox_ids: Sequence[str]) -> None:
         """Give back what no provider has been given: nobody needs to ask what became of it.

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator
 
 from services.kit.errors import UnavailableError
 from services.kit.logs import get_logger
@@ -12,19 +13,47 @@ from services.ledger.database import Database
 _log = get_logger(__name__)
 
 
+class Lease:
+    """The hold that one batch has of its envelopes, known to last until a moment on our own clock.
+
+    A process that was stopped, or could not renew for long, must find out before it sends: others may have
+    taken its envelopes over.
+    """
+
+    def __init__(self, outbox_ids: Collection[str], owner: int) -> None:
+        self.outbox_ids = frozenset(outbox_ids)
+        self.owner = owner
+        self._ends_at = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether the envelopes are surely ours."""
+        return time.monotonic() < self._ends_at
+
+    def begin(self, claimed: Collection[str], *, ends_at: float) -> None:
+        """Note which envelopes were claimed and when that ends."""
+        self.outbox_ids = frozenset(claimed)
+        self._ends_at = ends_at
+
+    def renewed(self, kept: Collection[str], *, ends_at: float) -> None:
+        """Note which envelopes were renewed; the lease goes on if it is all of them."""
+        if self.outbox_ids.issubset(kept):
+            self._ends_at = ends_at
+
+
 class Leases:
     """Renews the leases of envelopes under way, three times in the `seconds` one lasts."""
 
     def __init__(self, database: Database, *, seconds: float) -> None:
         self._database = database
         self._seconds = seconds
-        # Envelopes, with the owner key they were claimed under.
-        self._held: dict[str, int] = {}
+        # One for each batch: an envelope that is delivered twice is in two, and held by one of them.
+        self._held: set[Lease] = set()
         self._renewer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to renew."""
-        self._renewer = asyncio.create_task(self._renew(), name="dispatch-renew")
+        self._renewer = asyncio.create_task(self._renew_all(), name="dispatch-renew")
 
     def close(self) -> None:
         """Renew no more."""
@@ -32,27 +61,39 @@ class Leases:
             self._renewer.cancel()
 
     @contextlib.contextmanager
-    def holding(self, outbox_ids: Sequence[str], owner: int) -> Iterator[None]:
+    def holding(self, outbox_ids: Collection[str], owner: int) -> Iterator[Lease]:
         """Have the leases of envelopes renewed."""
-        self._held.update(dict.fromkeys(outbox_ids, owner))
+        lease = Lease(outbox_ids, owner)
+        self._held.add(lease)
         try:
-            yield
+            yield lease
         finally:
-            for outbox_id in outbox_ids:
-                self._held.pop(outbox_id, None)
+            self._held.discard(lease)
 
-    async def _renew(self) -> None:
+    async def confirm(self, lease: Lease) -> None:
+        """Renew a lease that may have ended. It does not hold afterwards when somebody else has taken over."""
+        if not lease.holds:
+            await self._renew([lease])
+
+    async def _renew_all(self) -> None:
         while True:
             await asyncio.sleep(self._seconds / 3)
-            held = dict(self._held)
+            held = tuple(self._held)
             try:
-                for owner in set(held.values()):
-                    async with self._database.hot() as connection:
-                        await renew(
-                            connection,
-                            [outbox_id for outbox_id, key in held.items() if key == owner],
-                            owner=owner,
-                            lease=self._seconds,
-                        )
+                for owner in {lease.owner for lease in held}:
+                    await self._renew([lease for lease in held if lease.owner == owner])
             except UnavailableError:
-                _log.warning("leases_not_renewed", envelopes=len(held))
+                _log.warning("leases_not_renewed", batches=len(held))
+
+    async def _renew(self, leases: Collection[Lease]) -> None:
+        """Renew leases of one owner."""
+        ends_at = time.monotonic() + self._seconds
+        async with self._database.hot() as connection:
+            kept = await renew(
+                connection,
+                frozenset().union(*(lease.outbox_ids for lease in leases)),
+                owner=next(iter(leases)).owner,
+                lease=self._seconds,
+            )
+        for lease in leases:
+            lease.renewed(kept, ends_at=ends_at)

@@ -1,6 +1,6 @@
 """The claim: the fence that lets one dispatcher, and no other, send a message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -369,10 +369,13 @@ async def put_off(connection: HotConnection, delays: Mapping[str, float]) -> lis
     return [row[0] for row in await cursor.fetchall()]
 
 
-async def renew(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:
-    """Push on the end of the lease of envelopes that are still being worked on."""
-    await connection.execute(
+async def renew(
+    connection: HotConnection, outbox_ids: Collection[str], *, owner: int, lease: float
+) -> set[str]:
+    """Push on the end of the lease of envelopes that are still being worked on; return those still ours."""
+    cursor = await connection.execute(
         "UPDATE outbox SET due_time = now() + make_interval(secs => %s)"
-        " WHERE id = ANY(%s::uuid[]) AND owner = %s",
+        " WHERE id = ANY(%s::uuid[]) AND owner = %s RETURNING id::text",
         (lease, plain_array(outbox_ids), owner),
     )
+    return {row[0] for row in await cursor.fetchall()}
