@@ -118,7 +118,11 @@ class Batch:
             own = [message.id for message in claimed]
             abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
             if abandoned:
-                await _until_done(lambda: means.inquirer.adopt(abandoned, owner=self._owner, own=own))
+                await _until_done(
+                    lambda: means.inquirer.adopt(
+                        abandoned, owner=self._owner, own=own, lease=self._means.lease
+                    )
+                )
             size = size_of([item for item in self._work if item.envelope.outbox_id in taken])
             # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.
             held = turns if turns is not None and turns.keep else None
@@ -195,7 +199,8 @@ class Batch:
     async def _send(self, parts: Sequence[Part], outbox_ids: Sequence[str]) -> bool:
         """Send what was claimed and settle it part by part; envelopes close with the last one.
 
-        Once our lock is lost, or our lease has ended, others take over what is not sent yet, so we must not send it: false then.
+        Once our lock is lost, or our lease has ended, others take over what is not sent yet, so we must not
+        send it: false then.
         """
         progress = Progress([message for part in parts for message in part.messages])
         try:
@@ -261,7 +266,8 @@ class Batch:
             await _until_done(lambda: self._means.leases.confirm(self._lease))
 
     def _may_send(self) -> bool:
-        return not self._slots.late and self._means.ownership.holds(self._owner) and self._lease.holds
+        ours = self._means.ownership.holds(self._owner) and self._lease.holds
+        return ours and not self._slots.late
 
     async def _release(self, progress: Progress, outbox_ids: Sequence[str]) -> None:
         """Give back what no provider has been given: nobody needs to ask what became of it.

@@ -56,7 +56,7 @@ class Inquirer:
         self._policy = policy
         self._republish_after = republish_after
 
-    async def adopt(self, outbox_ids: Sequence[str], *, owner: int, own: Sequence[str]) -> None:
+    async def adopt(self, outbox_ids: Sequence[str], *, owner: int, own: Sequence[str], lease: float) -> None:
         """Mark what a dead dispatcher left under way in our envelopes as UNKNOWN, to be asked for later."""
         event_outbox_id = new_id()
         async with self._database.hot() as connection:
@@ -65,6 +65,7 @@ class Inquirer:
                 outbox_ids,
                 owner=owner,
                 own=own,
+                lease=lease,
                 inquiry_delay=self._router.longest_inquiry_delay,
                 event_outbox_id=event_outbox_id,
             )

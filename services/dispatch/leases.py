@@ -71,7 +71,7 @@ class Leases:
             self._held.discard(lease)
 
     async def confirm(self, lease: Lease) -> None:
-        """Renew a lease that may have ended. It does not hold afterwards when somebody else has taken over."""
+        """Renew a lease that may have ended; it does not hold afterwards when others have taken over."""
         if not lease.holds:
             await self._renew([lease])
 

@@ -15,7 +15,8 @@ from services.ledger.statements import HotStatement
 
 # An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
 # messages of it are taken; whatever else became of the others (cancelled, sent) is none of our business.
-# What has expired, or whose recipient has opted out, is left waiting: see ledger/refusals.
+# What has expired, or whose recipient has opted out, is left waiting: see ledger/refusals. So is what a
+# dispatcher that died had put back for later: it has an envelope of its own, with its time and lane.
 _STATEMENT = """
 WITH free AS (
   SELECT id, owner FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
@@ -30,6 +31,7 @@ WITH free AS (
     update_time = now(), next_attempt_time = NULL
   FROM (<work>) w
   WHERE m.id = w.message_id AND m.state IN ('pending', 'scheduled')
+    AND NOT (w.abandoned AND coalesce(m.next_attempt_time > now() + interval '1 second', false))
     AND (m.expire_time IS NULL OR m.expire_time > now())
     AND NOT EXISTS (
       SELECT FROM opt_outs p WHERE p.recipient = m.recipient AND p.sender = m.sender AND NOT m.transactional
@@ -54,7 +56,8 @@ FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
 
 _CLAIM = HotStatement(
     _STATEMENT.replace(
-        "<work>", "SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken"
+        "<work>",
+        "SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id, taken.abandoned FROM taken",
     )
 )
 
@@ -63,9 +66,12 @@ _CLAIM_SOME = HotStatement(
     _STATEMENT.replace(
         "<work>",
         """
-    SELECT u.outbox_id, u.message_id
-    FROM (SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id FROM taken) u, messages n
+    SELECT u.outbox_id, u.message_id, u.abandoned
+    FROM (
+      SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id, taken.abandoned FROM taken
+    ) u, messages n
     WHERE n.id = u.message_id AND n.state IN ('pending', 'scheduled')
+      AND NOT (u.abandoned AND coalesce(n.next_attempt_time > now() + interval '1 second', false))
       AND (n.expire_time IS NULL OR n.expire_time > now())
       AND NOT EXISTS (
         SELECT FROM opt_outs p WHERE p.recipient = n.recipient AND p.sender = n.sender AND NOT n.transactional
@@ -92,17 +98,23 @@ SELECT id::text FROM free WHERE owner = 0
 
 # What a dead dispatcher left in SENDING, in envelopes that are now ours: nobody knows whether it went out.
 # Where a receipt has moved the message on meanwhile, it did, and only the attempt was not recorded. What was
-# put back for a retry is in another envelope as well, whose holder may be sending it right now.
+# put back for a retry is in another envelope as well, whose holder may be sending it right now: or may have
+# taken that one over at the same moment, and find it held by us. So it is looked at again later.
 _ORPHANS = """
 WITH held AS MATERIALIZED (
   SELECT unnest(message_ids) AS message_id FROM outbox
   WHERE owner > 0 AND NOT id = ANY(%(outbox_ids)s::uuid[])
-), orphans AS (
-  SELECT m.id FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
+), left_over AS (
+  SELECT m.id, o.subject, EXISTS (SELECT FROM held WHERE held.message_id = m.id) AS elsewhere
+  FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
   WHERE o.id = ANY(%(outbox_ids)s::uuid[]) AND o.owner = %(owner)s
     AND m.id = w.message_id AND m.state = 'sending' AND NOT m.id = ANY(%(own)s::uuid[])
-    AND NOT EXISTS (SELECT FROM held WHERE held.message_id = m.id)
-  ORDER BY m.id
+), orphans AS (
+  SELECT id FROM left_over WHERE NOT elsewhere ORDER BY id
+), later AS (
+  INSERT INTO outbox (id, subject, message_ids, create_time, due_time, owner)
+  SELECT gen_random_uuid(), subject, array_agg(id), now(), now() + make_interval(secs => %(lease)s), 0
+  FROM left_over WHERE elsewhere GROUP BY subject
 ), proven AS (
   INSERT INTO dispatch_attempts (
     message_id, number, provider, outcome, start_time, end_time, provider_message_id, route_reason
@@ -287,13 +299,15 @@ async def claim_orphans(
     *,
     owner: int,
     own: Sequence[str],
+    lease: float,
     inquiry_delay: float,
     event_outbox_id: str,
 ) -> list[Orphan]:
     """Mark as UNKNOWN what a dead dispatcher left under way in envelopes that are ours now.
 
     `own` are the messages this dispatcher has just claimed in them. After `inquiry_delay` seconds the
-    providers are to be asked what became of the orphans.
+    providers are to be asked what became of the orphans. What is in an envelope that somebody else holds
+    is put into one of its own, to be looked at again after `lease` seconds.
     """
     cursor = await connection.execute(
         _ORPHANS,
@@ -301,6 +315,7 @@ async def claim_orphans(
             "outbox_ids": plain_array(outbox_ids),
             "owner": owner,
             "own": plain_array(own),
+            "lease": lease,
             "inquiry_delay": inquiry_delay,
             "event_outbox_id": event_outbox_id,
             "event_subject": EVENT_SUBJECT,

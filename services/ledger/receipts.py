@@ -60,6 +60,8 @@ WITH input AS (
       THEN m.event_count + 1 ELSE m.state_sequence END,
     update_time = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN now()
       ELSE m.update_time END,
+    next_attempt_time = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN NULL
+      ELSE m.next_attempt_time END,
     provider = coalesce(m.provider, n.provider),
     provider_message_id = coalesce(m.provider_message_id, n.provider_message_id),
     error_code = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.error_code

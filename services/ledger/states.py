@@ -17,7 +17,8 @@ RECEIVED: Final = "received"
 # From each state, the states a message may move to. docs/architecture.md draws it.
 MOVES: Final[dict[str, frozenset[str]]] = {
     SCHEDULED: frozenset({PENDING, SENDING, CANCELLED, FAILED}),
-    PENDING: frozenset({SENDING, CANCELLED, FAILED}),
+    # What waits to be sent again may turn out to have been taken the first time.
+    PENDING: frozenset({SENDING, SENT, DELIVERED, READ, CANCELLED, FAILED}),
     # A receipt may overtake the answer to the send, hence DELIVERED, READ and UNDELIVERED.
     SENDING: frozenset({PENDING, SENT, DELIVERED, READ, FAILED, UNDELIVERED, UNKNOWN}),
     UNKNOWN: frozenset({PENDING, SENT, DELIVERED, READ, FAILED, UNDELIVERED}),

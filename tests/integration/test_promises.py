@@ -179,6 +179,7 @@ class Promises(RuleBasedStateMachine):
                 taken,
                 owner=self.owner,
                 own=[message.id for message in claimed],
+                lease=0,
                 inquiry_delay=0,
                 event_outbox_id=new_id(),
             )

@@ -9,6 +9,7 @@ from services.kit.ids import new_id
 from services.ledger.cancel import cancel
 from services.ledger.claims import claim, claim_inquiries, claim_orphans, keep, postpone, renew
 from services.ledger.database import Database
+from services.ledger.refusals import refuse_waiting
 
 from .rows import LATER, Book, make_draft, settlement_for
 
@@ -155,6 +156,7 @@ async def test_orphans_of_a_dead_dispatcher_are_unknown_and_to_be_asked_for(
                 taken,
                 owner=2,
                 own=[],
+                lease=LATER,
                 inquiry_delay=LATER,
                 event_outbox_id=new_id(),
             )
@@ -184,6 +186,7 @@ async def test_messages_a_dispatcher_has_just_claimed_are_no_orphans(book: Book,
                 [own.outbox_id],
                 owner=owner,
                 own=[own.id],
+                lease=LATER,
                 inquiry_delay=LATER,
                 event_outbox_id=new_id(),
             )
@@ -204,10 +207,75 @@ async def test_what_another_dispatcher_is_sending_again_is_no_orphan(book: Book,
     _, taken = await book.claim([lost.outbox_id], owner=3)
     async with database.hot() as connection:
         orphans = await claim_orphans(
-            connection, taken, owner=3, own=[], inquiry_delay=LATER, event_outbox_id=new_id()
+            connection, taken, owner=3, own=[], lease=LATER, inquiry_delay=LATER, event_outbox_id=new_id()
         )
     assert [orphan.id for orphan in orphans] == [lost.id]
     assert await book.state(again.id) == "sending"
+
+
+async def test_what_a_dead_dispatcher_put_back_is_not_taken_before_its_time(
+    book: Book, database: Database
+) -> None:
+    later, sent = await book.claimed(make_draft(), make_draft(), owner=1)
+    await book.settle(settlement_for(later, "pending", delay=LATER), settlement_for(sent, "sent"))
+    await book.rows("UPDATE outbox SET owner = 0 WHERE owner = 1")
+    claimed, taken = await book.claim([later.outbox_id], owner=2)
+    assert (claimed, taken) == ([], [later.outbox_id])
+    async with database.hot() as connection:
+        refused = await refuse_waiting(
+            connection, taken, owner=2, event_outbox_id=new_id(), republish_after=LATER
+        )
+    assert refused == []
+    await book.settle(closing=taken, owner=2)
+    # Its own envelope alone is left, for its time.
+    ((retry, waits),) = await book.rows(
+        "SELECT id::text, due_time > now() + interval '1 minute' FROM outbox WHERE %s = ANY(message_ids)"
+        " AND subject LIKE 'posthouse.dispatch.%%'",
+        later.id,
+    )
+    assert waits
+    assert [message.id for message in (await book.claim([retry], owner=2))[0]] == [later.id]
+
+
+async def test_what_two_take_over_at_the_same_moment_is_forgotten_by_neither(
+    book: Book, database: Database
+) -> None:
+    """A dispatcher has died over a message that is in two of its envelopes: the first one, and its retry."""
+    again, other = await book.claimed(make_draft(), make_draft(), owner=1)
+    await book.settle(settlement_for(again, "pending", delay=0.0))
+    retry = await book.value(
+        "SELECT id::text FROM outbox WHERE subject = 'posthouse.dispatch.sms.retry'",
+    )
+    await book.claim([retry], owner=1)
+    await book.settle(settlement_for(other, "sent"))
+    await book.rows("UPDATE outbox SET owner = 0 WHERE owner = 1")
+
+    async def adopt(taken: list[str], owner: int) -> list[str]:
+        async with database.hot() as connection:
+            orphans = await claim_orphans(
+                connection,
+                taken,
+                owner=owner,
+                own=[],
+                lease=0.0,
+                inquiry_delay=LATER,
+                event_outbox_id=new_id(),
+            )
+        return [orphan.id for orphan in orphans]
+
+    claims = [
+        (await book.claim([outbox_id], owner=owner))[1]
+        for owner, outbox_id in ((2, again.outbox_id), (3, retry))
+    ]
+    assert [await adopt(taken, owner) for owner, taken in enumerate(claims, start=2)] == [[], []]
+    for owner, taken in enumerate(claims, start=2):
+        await book.settle(closing=taken, owner=owner)
+    # Both have closed what they had.
+    left = await book.rows("SELECT id::text FROM outbox WHERE owner = 0 AND %s = ANY(message_ids)", again.id)
+    claimed, taken = await book.claim([left[0][0]], owner=4)
+    assert claimed == []
+    assert await adopt(taken, 4) == [again.id]
+    assert await book.state(again.id) == "unknown"
 
 
 async def test_an_envelope_is_given_back_without_what_is_done_with(book: Book, database: Database) -> None:

@@ -8,7 +8,7 @@ from services.kit.ids import new_id
 from services.ledger.database import Database
 from services.ledger.receipts import WebhookLog, log_webhooks
 
-from .rows import Book, make_draft, settlement_for
+from .rows import LATER, Book, make_draft, settlement_for
 
 pytestmark = pytest.mark.integration
 
@@ -153,3 +153,38 @@ async def test_raw_requests_are_kept_byte_for_byte(book: Book, database: Databas
     assert await book.rows("SELECT id::text, url, headers, body, verdict, detail FROM webhook_logs") == [
         (log.id, log.url, {"x-a": "1"}, body, "forged", None)
     ]
+
+
+@pytest.mark.parametrize("news", ["sent", "delivered", "read"])
+async def test_what_was_taken_after_all_is_not_sent_again(book: Book, news: str) -> None:
+    """The provider said that it does not have it, and reports on it while it waits for its second attempt."""
+    (message,) = await book.claimed(make_draft())
+    await book.settle(settlement_for(message, "unknown", delay=LATER))
+    await book.settle(settlement_for(message, "pending", outcome="unknown", delay=0.0))
+    assert await book.state(message.id) == "pending"
+    await book.receive(message.id, news)
+    assert await book.rows("SELECT state, next_attempt_time FROM messages WHERE id = %s", message.id) == [
+        (news, None)
+    ]
+    retry = await book.value("SELECT id::text FROM outbox WHERE subject = 'posthouse.dispatch.sms.retry'")
+    assert await book.claim([retry], owner=2) == ([], [retry])
+
+
+async def test_an_outcome_that_comes_late_keeps_it_from_being_sent_again(book: Book) -> None:
+    """Its dispatcher had lost its lease, and another has asked too early."""
+    (message,) = await book.claimed(make_draft())
+    await book.settle(settlement_for(message, "unknown", delay=LATER))
+    await book.settle(settlement_for(message, "pending", outcome="unknown", delay=0.0))
+    await book.settle(settlement_for(message, "sent"))
+    assert await book.story(message.id) == ["accepted", "sending", "unknown", "retrying", "sent"]
+    assert await book.value("SELECT outcome FROM dispatch_attempts WHERE message_id = %s", message.id) == (
+        "accepted"
+    )
+
+
+async def test_a_failure_of_an_earlier_attempt_leaves_the_next_to_be_made(book: Book) -> None:
+    (message,) = await book.claimed(make_draft())
+    await book.settle(settlement_for(message, "pending", delay=LATER))
+    await book.receive(message.id, "undelivered")
+    assert await book.state(message.id) == "pending"
+    assert await book.value("SELECT next_attempt_time > now() FROM messages WHERE id = %s", message.id)
