@@ -8,8 +8,9 @@ from typing import Final
 
 from services.ledger.tries import Try
 
-# Codes by which providers ask for patience: HTTP's own, and Twilio's, which the simulator uses as well.
-_THROTTLING: Final = frozenset({"429", "20429"})
+# Codes by which providers ask for patience: HTTP's own, as SendGrid has it too, and Twilio's, which the
+# simulator uses as well.
+_THROTTLING: Final = frozenset({"429", "http_429", "20429"})
 
 
 def is_throttling(error_code: str | None) -> bool:

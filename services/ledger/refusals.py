@@ -43,25 +43,7 @@ WITH waiting AS (
   INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
   SELECT gen_random_uuid(), subject, array_agg(id), now(), now()
   FROM waiting WHERE error_code IS NULL AND NOT has_own AND %(owner)s::int IS NOT NULL GROUP BY subject
-), dead AS (
-  INSERT INTO dead_letters (
-    message_id, channel, provider, reason, error_code, error_message, attempt_count, create_time
-  )
-  SELECT id, channel, provider, error_code, error_code, error_message, attempt_count, now() FROM moved
-  ON CONFLICT (message_id) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
-    error_code = excluded.error_code, error_message = excluded.error_message,
-    attempt_count = excluded.attempt_count, create_time = excluded.create_time, replay_time = NULL
-  RETURNING message_id
-), buried AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(dead_outbox_id)s::uuid, %(dead_subject)s, array_agg(message_id), now(), now()
-  FROM dead HAVING count(*) > 0
-), news AS (
-  INSERT INTO outbox (id, subject, message_ids, create_time, due_time)
-  SELECT %(event_outbox_id)s::uuid, %(event_subject)s, array_agg(id), now(),
-    now() + make_interval(secs => %(republish_after)s)
-  FROM moved HAVING count(*) > 0
-)
+), {burying(_DEAD)}
 SELECT id::text, event_count, conversation_id::text, channel, sender, recipient, error_code, now() FROM moved
 """  # noqa: S608 - only constants of this project go into the text
 
