@@ -148,9 +148,8 @@ def test_stop_asks_first_and_forces_after_the_grace(bench: Bench) -> None:
 def test_a_second_request_hastens_the_stop(bench: Bench) -> None:
     bench.supervisor.add(bench.child("stubborn", _STUBBORN))
     _wait(lambda: "up" in (bench.folder / "stubborn.log").read_text())
-    began = time.monotonic()
-    assert bench.supervisor.stop(["stubborn"], grace=60, hastened=lambda: True) == ["stubborn"]
-    assert time.monotonic() - began < 50
+    # Longer than a test may take.
+    assert bench.supervisor.stop(["stubborn"], grace=3600, hastened=lambda: True) == ["stubborn"]
 
 
 def test_what_has_been_stopped_is_not_started_again(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from services.kit.client import open_channel
 from services.kit.ids import new_id
 from services.ledger.claims import claim
 from services.ledger.opt_outs import ConsentEntry, record_consent
+from services.ledger.outbox import OWNER_LOCK
 from services.ledger.refusals import refuse_waiting
 from services.providers.base import Accepted, Rejected, Retryable
 from tests.integration.dispatch.house import House
@@ -167,7 +168,9 @@ async def test_who_opts_in_between_claim_and_refusal_gets_the_message(house: Hou
     (envelope,) = acceptance.envelopes
     await contact.says("STOP")
     options = {"owner": 7, "republish_after": LATER}
-    async with database.hot() as connection:
+    async with await database.connect() as alive, database.hot() as connection:
+        # Or the sweeper takes the work of owner 7 for that of a dead dispatcher.
+        await alive.execute("SELECT pg_advisory_lock(%s, 7)", (OWNER_LOCK,))
         claimed, taken = await claim(
             connection, [envelope.outbox_id], lease=LATER, event_outbox_id=new_id(), **options
         )

@@ -55,13 +55,16 @@ async def statuses(client: httpx2.AsyncClient, times: int, **options: Any) -> li
 
 
 async def test_every_answer_says_where_the_limit_stands(client: httpx2.AsyncClient) -> None:
+    before = time.time()
     response = await client.post(URL, json=SEND)
+    after = time.time()
     assert response.status_code == 202
     assert response.headers["x-ratelimit-limit"] == "5"
     assert response.headers["x-ratelimit-remaining"] == "4"
-    assert 58 < int(response.headers["x-ratelimit-reset"]) - time.time() < 62
+    # A minute from when it was asked, to the second.
+    assert before + 58 < int(response.headers["x-ratelimit-reset"]) < after + 62
     assert response.headers["ratelimit-policy"] == '"default";q=5;w=60'
-    assert re.fullmatch(r'"default";r=4;t=(60|59)', response.headers["ratelimit"])
+    assert re.fullmatch(r'"default";r=4;t=(60|5\d)', response.headers["ratelimit"])
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ _standing: list[bool] = []
 
 async def keep_silent() -> NoReturn:
     """Say nothing, for ever; the clock of the loop jumps by `SILENCE` seconds unless it stands still."""
+    # As it was when the silence began: the call may be over, and the next under way, when it is acted upon.
+    stands = bool(_standing)
     # What was written before reaches the client first.
     for _ in range(50):
         await asyncio.sleep(0)
-    if not _standing:
+    if not stands:
         pass_time(SILENCE)
     await asyncio.Event().wait()
     raise AssertionError("nobody sets it")

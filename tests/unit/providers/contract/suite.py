@@ -127,7 +127,7 @@ class ProviderContract:
                     await asyncio.sleep(0.005)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
-        await adapter.play(Behaviour.ACCEPT)
+            await adapter.play(Behaviour.ACCEPT)
         async with asyncio.timeout(PATIENCE):
             outcomes = await adapter.provider.send([adapter.message(3)])
         assert [type(outcome) for outcome in outcomes] == [Accepted]
