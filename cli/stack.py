@@ -122,12 +122,8 @@ class Stack:
                 )
             )
         self._console.overview(self._rows())
-        if self._await_gateway(stop):
-            self._console.ready(time.monotonic() - began, self._base_url())
-        else:
-            self._console.event(
-                f"not ready after {_READY_TIMEOUT:g} s; the logs in {self._log('').parent} say why"
-            )
+        self._await_gateway(stop)
+        self._console.ready(time.monotonic() - began, self._base_url())
 
     def _take_ports(self, stop: StopSignals) -> None:
         """Wait until our ports are no connection's, and keep them so; raise StartError for what is served."""
@@ -258,14 +254,18 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def _await_gateway(self, stop: StopSignals) -> bool:
-        deadline = time.monotonic() + _READY_TIMEOUT
-        while time.monotonic() < deadline:
-            if gateway_is_ready(self._settings, self._gateway_token):
-                return True
+    def _await_gateway(self, stop: StopSignals) -> None:
+        """Keep everything running until the gateway is ready; say once that it takes long."""
+        patience: float | None = time.monotonic() + _READY_TIMEOUT
+        while not gateway_is_ready(self._settings, self._gateway_token):
+            if patience is not None and time.monotonic() > patience:
+                patience = None
+                self._console.event(
+                    f"not ready after {_READY_TIMEOUT:g} s, still waiting; the logs in "
+                    f"{self._log('').parent} say why"
+                )
             self._supervisor.watch()
             stop.pause(0.05)
-        return False
 
     def _stop(self, stop: StopSignals) -> None:
         running = [name for name, child in self._supervisor.children.items() if child.process is not None]
