@@ -1,6 +1,7 @@
 """Providers' routes: concurrent requests share a call, and each gets its own answer."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,15 @@ from gateway.app import build_app
 from gateway.rate_limits import RateLimits
 from gateway.webhooks import called_url, template_of
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import ForbiddenError, NotFoundError, OverloadedError, PosthouseError
+from services.kit.errors import (
+    ForbiddenError,
+    NotFoundError,
+    OverloadedError,
+    PosthouseError,
+)
 from services.kit.status import to_item_error
-from tests.unit.gateway.conftest import Gateway
-from tests.unit.gateway.fakes import ingested
+from tests.unit.gateway.conftest import MAX_WEBHOOK, Gateway
+from tests.unit.gateway.fakes import Fakes, ingested
 
 PATH = "/api/v1/webhooks/simulator"
 REFUSALS: dict[bytes, PosthouseError] = {
@@ -120,3 +126,77 @@ def test_no_url_is_unexpected(path: bytes, query: bytes, headers: list[tuple[byt
     # As a text of protobuf's, which must be UTF-8.
     assert called_url(scope).encode()
     assert template_of(scope["path"])
+
+
+@pytest.mark.parametrize(
+    ("path", "provider"),
+    [
+        ("/api/v1/webhooks/simulator", "simulator"),
+        ("/webhook/twilio/sms", "twilio"),
+        ("/webhook/twilio/status", "twilio"),
+    ],
+)
+async def test_webhooks_pass_as_they_came(gateway: Gateway, path: str, provider: str) -> None:
+    gateway.fakes.answers["IngestWebhooks"] = ingested(
+        http_status=200, content_type="text/xml", body=b"<Response/>"
+    )
+    body = b"From=%2B15559876543&Body=h\xe9"
+    response = await gateway.client.post(
+        f"{path}?a=%20b&c", content=body, headers={"X-Twilio-Signature": "sig", "content-type": "text/plain"}
+    )
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/xml")
+    assert response.content == b"<Response/>"
+    (request,) = gateway.fakes.only("IngestWebhooks").request.requests
+    assert (request.provider, request.method, request.body) == (provider, "POST", body)
+    assert request.url == f"http://posthouse.test{path}?a=%20b&c"
+    assert request.remote_address == "203.0.113.9"
+    assert pb.Header(name="x-twilio-signature", value="sig") in request.headers
+
+
+async def test_a_webhook_may_be_larger_than_other_bodies(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    body = b"x" * (MAX_WEBHOOK - 1)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 1 << 20):
+            yield body[start : start + (1 << 20)]
+
+    for content in (body, pieces()):
+        response = await gateway.client.post("/api/v1/webhooks/sendgrid", content=content)
+        assert response.status_code == 200
+    assert [call.request.body == body for call in gateway.fakes.seen] == [True, True]
+    response = await gateway.client.post("/webhook/twilio/sms", content=b"x" * (MAX_WEBHOOK + 1))
+    assert (response.status_code, response.json()["reason"]) == (413, "TOO_LARGE")
+
+
+async def test_forged_webhook(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    refused = to_item_error(ForbiddenError("wrong signature", reason="WEBHOOK_FORGED"))
+    fakes.answers["IngestWebhooks"] = pb.IngestWebhooksResponse(results=[pb.WebhookResult(error=refused)])
+    response = await client.post("/api/v1/webhooks/simulator", content=b"{}")
+    assert (response.status_code, response.json()["reason"]) == (403, "WEBHOOK_FORGED")
+
+
+async def test_webhook_answer_without_status_or_type(client: httpx2.AsyncClient, fakes: Fakes) -> None:
+    fakes.answers["IngestWebhooks"] = ingested()
+    response = await client.post("/api/v1/webhooks/simulator", content=b"{}")
+    assert (response.status_code, response.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (("10.0.0.1", 8000), "http://10.0.0.1:8000/a"),
+        (("/run/x", None), "http:///run/x/a"),
+        (None, "http://localhost/a"),
+    ],
+)
+def test_url_without_host_header(server: tuple[str, int] | None, expected: str) -> None:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "scheme": "http",
+        "path": "/a",
+        "query_string": b"",
+        "headers": [],
+        "server": server,
+    }
+    assert called_url(scope) == expected

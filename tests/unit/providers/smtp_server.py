@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from services.providers.smtp_config import SmtpConfig
 from tests.unit.providers.contract.adapter import Behaviour
-from tests.unit.providers.contract.patience import keep_silent
+from tests.unit.providers.contract.patience import TIMEOUT, keep_silent
 
 PASSWORD = "p@ss:w/ord of the tests"
 
@@ -191,3 +192,14 @@ def certificate(folder: Path) -> Certificate:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
     return Certificate(server, ssl.create_default_context(cafile=str(pem)))
+
+
+def quick(port: int, **more: Any) -> SmtpConfig:
+    """Return a configuration for a server on loopback; a silence outlasts a command, not a message."""
+    values = {
+        "tls": "none",
+        "command_timeout": TIMEOUT,
+        "message_timeout": 60.0,
+        "local_hostname": "client.example",
+    }
+    return SmtpConfig("127.0.0.1", port, **{**values, **more})
