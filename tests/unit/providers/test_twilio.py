@@ -26,6 +26,7 @@ from tests.unit.providers.contract.fake_http import HttpAnswer
 from tests.unit.providers.contract.patience import keep_silent
 from tests.unit.providers.twilio_carrier import (
     ACCOUNT,
+    OLD_BASIC_AUTH,
     SENDER,
     SERVICE,
     TOKEN,
@@ -35,11 +36,7 @@ from tests.unit.providers.twilio_carrier import (
     form_request,
 )
 
-# The SDK hands aiohttp its credentials in a way that aiohttp 4 will not take.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
-]
+pytestmark = OLD_BASIC_AUTH
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tests.unit.providers.contract.suite import ProviderContract
 from tests.unit.providers.twilio_carrier import (
     ACCOUNT,
     MESSAGES,
+    OLD_BASIC_AUTH,
     SENDER,
     SERVICE,
     TOKEN,
@@ -34,11 +35,7 @@ from tests.unit.providers.twilio_carrier import (
     json_request,
 )
 
-# The SDK hands aiohttp its credentials in a way that aiohttp 4 will not take.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
-]
+pytestmark = OLD_BASIC_AUTH
 
 SID = "SM" + "a" * 32
 # Account SID and token as HTTP Basic has them.

@@ -13,12 +13,9 @@ from services.providers.twilio import TwilioProvider
 from tests.unit.providers.contract.adapter import Behaviour
 from tests.unit.providers.contract.fake_http import HttpAnswer
 from tests.unit.providers.test_twilio import message
-from tests.unit.providers.twilio_carrier import ACCOUNT, TwilioCarrier
+from tests.unit.providers.twilio_carrier import ACCOUNT, OLD_BASIC_AUTH, TwilioCarrier
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
-]
+pytestmark = OLD_BASIC_AUTH
 
 
 @pytest.fixture

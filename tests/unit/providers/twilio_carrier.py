@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import orjson
+import pytest
 from twilio.request_validator import RequestValidator
 
 from services.providers.base import WebhookRequest
@@ -15,6 +16,12 @@ from services.providers.twilio import TwilioConfig
 from tests.unit.providers.contract.adapter import Behaviour
 from tests.unit.providers.contract.fake_http import FakeHttpCarrier, HttpAnswer, HttpRequest
 from tests.unit.providers.contract.patience import TIMEOUT
+
+# The SDK hands aiohttp its credentials in a way that aiohttp 4 will not take.
+OLD_BASIC_AUTH = [
+    pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
+]
 
 ACCOUNT = "AC" + "0123456789abcdef" * 2
 SERVICE = "MG" + "fedcba9876543210" * 2
