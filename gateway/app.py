@@ -1,12 +1,14 @@
 """Builds the HTTP application from what it is given; nothing is looked up, nothing happens on import."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp
 
 from gateway import events, openapi, problems, send, webhooks
@@ -87,7 +89,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
     openapi.install(app, by_hand)
     app.add_exception_handler(PosthouseError, _on_typed)
     app.add_exception_handler(RequestValidationError, _on_shape)
-    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(HTTPException, _answering_http(found))
     app.add_exception_handler(Exception, _on_fault)
     direct: dict[tuple[str, str], ASGIApp] = {
         ("POST", send.PATH): send.SendRoute(wiring.coalescer),
@@ -96,7 +98,7 @@ def build_app(wiring: Wiring) -> ASGIApp:
     return Front(
         app,
         direct=direct,
-        webhooks=WebhookRoute(wiring.backends, wiring.webhooks),
+        webhooks=WebhookRoute(wiring.backends, wiring.webhooks, max_body_bytes=wiring.max_webhook_bytes),
         max_body_bytes=wiring.max_body_bytes,
         max_webhook_bytes=wiring.max_webhook_bytes,
         rate_limits=wiring.rate_limits,
@@ -127,9 +129,17 @@ def _of_body(error: RequestValidationError) -> bool:
     return any(found["loc"] == ("body",) for found in error.errors())
 
 
-async def _on_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
-    return problems.response(problems.from_http(error), request.scope)
+def _answering_http(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The router names the methods of the first route alone that has the path.
+            fitting = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+            methods = {method for route in fitting for method in getattr(route, "methods", None) or ()}
+            error.headers = {"Allow": ", ".join(sorted(methods))}
+        return problems.response(problems.from_http(error), request.scope)
+
+    return answer
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:

@@ -110,8 +110,7 @@ class Callers:
         if known is None or known.end_time <= time.monotonic():
             known = _Known(asyncio.create_task(self._ask(given)), time.monotonic() + _KNOWN)
             self._known.pop(given, None)
-            while len(self._known) >= _REMEMBERED:
-                del self._known[next(iter(self._known))]
+            self._forget()
             self._known[given] = known
         if known.answer.done():
             return known.answer.result()
@@ -120,6 +119,15 @@ class Callers:
         if not isinstance(answer, Caller):
             known.end_time = time.monotonic() + (_UNKNOWN if isinstance(answer, UnauthenticatedError) else 0)
         return answer
+
+    def _forget(self) -> None:
+        """Make room for one more, and let go of those that have expired: inventing some fills no memory."""
+        now = time.monotonic()
+        while self._known:
+            oldest = next(iter(self._known))
+            if len(self._known) < _REMEMBERED and self._known[oldest].end_time > now:
+                break
+            del self._known[oldest]
 
     async def _ask(self, given: Metadata) -> Caller | PosthouseError:
         assert self._auth is not None  # noqa: S101 - `check` has looked

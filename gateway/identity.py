@@ -13,11 +13,13 @@ from services.kit.rate_limit_clients import GATEWAY_TOKEN
 Metadata = tuple[tuple[str, str], ...]
 
 _CREDENTIAL = re.compile(rb"[\x20-\x7e]*")
+# Bytes; what is longer is no credential, and is not worth remembering.
+_LONGEST = 16_384
 _CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 
 def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
-    """Return the credentials among raw headers; raises UnauthenticatedError when they are not text."""
+    """Return the credentials among raw headers; raises UnauthenticatedError when they cannot be any."""
     return _as_text(tuple([pair for pair in headers if pair[0] in _CREDENTIAL_HEADERS]))
 
 
@@ -25,6 +27,8 @@ def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
 def _as_text(given: tuple[tuple[bytes, bytes], ...]) -> Metadata:
     """Return credentials as metadata. The same callers come again and again: they are read once."""
     for _, value in given:
+        if len(value) > _LONGEST:
+            raise UnauthenticatedError("the credential is longer than any credential")
         if not _CREDENTIAL.fullmatch(value):
             raise UnauthenticatedError("the credential holds characters that no credential has")
     return tuple((name.decode("ascii"), value.decode("ascii")) for name, value in given)

@@ -92,6 +92,8 @@ class Problem:
     detail: str
     errors: Sequence[Violation] = ()
     retry_after: float | None = None
+    # Methods that the path has, where the one of the request is none of them.
+    allow: str = ""
 
     def members(self, instance: str, request_id: str) -> dict[str, Any]:
         """Return the problem's JSON members."""
@@ -110,6 +112,8 @@ class Problem:
         """Return the headers that go with the problem; Retry-After is in whole seconds, at least 1."""
         if self.status == _NO_CREDENTIAL:
             return {"www-authenticate": "Bearer"}
+        if self.allow:
+            return {"allow": self.allow}
         if self.retry_after is None and self.status not in _RETRIED:
             return {}
         return {"retry-after": str(max(1, math.ceil(self.retry_after or 0)))}
@@ -148,7 +152,7 @@ def from_http(error: HTTPException) -> Problem:
     reason = _REASON_OF_STATUS.get(status, "INVALID_FIELD")
     field = _FIELD_OF_STATUS.get(status)
     if field is None:
-        return Problem(status, reason, str(error.detail))
+        return Problem(status, reason, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
     errors = [Violation(field, str(error.detail))]
     return Problem(status, reason, _detail(errors), errors)
 

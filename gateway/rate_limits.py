@@ -20,14 +20,8 @@ Headers = list[tuple[bytes, bytes]]
 
 # Probes and documentation, and what providers send: they cannot slow down, and what they report is lost
 # when it is refused.
-_EXEMPT = (
-    "/health",
-    "/ready",
-    "/metrics",
-    *WEBHOOKS,
-    f"{API}/docs",
-    f"{API}/openapi.json",
-)
+_EXEMPT = frozenset({"/health", "/ready", "/metrics", f"{API}/docs", f"{API}/openapi.json"})
+_EXEMPT_BELOW = (*WEBHOOKS, f"{API}/docs/assets/")
 _READ = frozenset({b"authorization", b"x-api-key", b"x-forwarded-for"})
 _UNMATCHED = "unmatched"
 # Callers whose identity is remembered: the same ones come again and again.
@@ -97,7 +91,8 @@ class RateLimits:
         `caller_id` is that of an authenticated caller. A stranger was refused, and counts by its address.
         """
         client = self._note_identity(scope, caller_id, stranger=stranger)
-        if self._limiter is None or scope["path"].startswith(_EXEMPT):
+        path: str = scope["path"]
+        if self._limiter is None or path in _EXEMPT or path.startswith(_EXEMPT_BELOW):
             return Admission([])
         endpoint = _UNMATCHED if stranger else endpoints.of(scope)
         quota = Quota(

@@ -14,16 +14,18 @@ from gateway.routing import API
 from gateway.rpc import Backends, call_with
 from gateway.whole_answers import answer
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import PosthouseError
+from services.kit.errors import PosthouseError, UnavailableError
 
 _ANY = f"{API}/webhooks/"
 _TEMPLATE = f"{_ANY}{{provider}}"
 _TWILIO = frozenset({"/webhook/twilio/sms", "/webhook/twilio/status"})
 
-# Bytes of a body from which on few are taken at a time, each in a call of its own, and how many; the others
-# wait, unread.
+# Bytes of a body from which on few are passed on at a time, each in a call of its own, and how many; and how
+# many of the largest may be read meanwhile. Anybody may send one, and as slowly as they like: who has sent
+# little takes no room from the others.
 _LARGE = 1_048_576
 _MOST_LARGE = 4
+_MOST_READ = 8
 # Seconds their transaction may take.
 _LARGE_TIMEOUT = 60.0
 
@@ -33,11 +35,14 @@ _OK = 200
 class WebhookRoute:
     """Takes webhooks in. The body is never parsed here: signatures cover its bytes."""
 
-    def __init__(self, backends: Backends, webhooks: Webhooks) -> None:
+    def __init__(self, backends: Backends, webhooks: Webhooks, *, max_body_bytes: int) -> None:
         self._message = backends.message
         self._webhooks = webhooks
         # Bodies that are several times in memory while they are passed on.
         self._large = asyncio.Semaphore(_MOST_LARGE)
+        # Bytes of large bodies that may be in memory, and that are.
+        self._room = _MOST_READ * max_body_bytes
+        self._taken = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request to a path of providers'; raises HTTPException for one that is none."""
@@ -45,13 +50,12 @@ class WebhookRoute:
         if not provider:
             raise HTTPException(404)
         if scope["method"] != "POST":
-            raise HTTPException(405)
+            raise HTTPException(405, headers={"Allow": "POST"})
         try:
             if _is_small(scope):
                 response = await self._join(scope, receive, provider)
             else:
-                async with self._large:
-                    response = await self._pass_on(scope, receive, provider)
+                response = await self._pass_on(scope, receive, provider)
         except PosthouseError as error:
             await problems.response(problems.from_error(error), scope)(scope, receive, send)
             return
@@ -73,12 +77,25 @@ class WebhookRoute:
     async def _pass_on(
         self, scope: Scope, receive: Receive, provider: str
     ) -> pb.IngestWebhookResponse | None:
-        body = await read_body(receive)
-        if body is None:
-            return None
-        metadata = (("x-request-id", scope["state"]["request_id"]), *signed_caller(scope))
-        request = _request(scope, provider, body)
-        return await call_with(self._message.IngestWebhook, request, metadata, seconds=_LARGE_TIMEOUT)
+        parts: list[bytes] = []
+        try:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                part: bytes = message.get("body", b"")
+                if self._taken + len(part) > self._room:
+                    raise UnavailableError("too many large webhooks are under way", retry_after=5)
+                self._taken += len(part)
+                parts.append(part)
+                if not message.get("more_body"):
+                    break
+            metadata = (("x-request-id", scope["state"]["request_id"]), *signed_caller(scope))
+            async with self._large:
+                request = _request(scope, provider, b"".join(parts))
+                return await call_with(self._message.IngestWebhook, request, metadata, seconds=_LARGE_TIMEOUT)
+        finally:
+            self._taken -= sum(map(len, parts))
 
 
 def template_of(path: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -22,6 +22,8 @@ _KEPT_WINDOWS: Final = 32
 
 # A message's time is not after its acceptance, whose time is in its id; clocks may differ by so much.
 _CLOCK_SLACK: Final = timedelta(hours=1)
+# The times in ids begin in 1970; what is asked for may begin with the calendar.
+_FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 
 _DELIVERED: Final = ("delivered", "read")
 _LEFT: Final = ("sent", "undelivered", *_DELIVERED)
@@ -43,7 +45,7 @@ class Window(NamedTuple):
             found.append(messages.c.message_time >= self.since)
             if not self.conversation_id:
                 # The primary key is the only index over all messages that is in order of time.
-                found.append(messages.c.id >= first_id_at(self.since - _CLOCK_SLACK))
+                found.append(messages.c.id >= first_id_at(max(self.since, _FIRST) - _CLOCK_SLACK))
         if self.until is not None:
             found.append(messages.c.message_time < self.until)
         return found

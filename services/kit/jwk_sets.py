@@ -94,7 +94,7 @@ class JwkSet:
         try:
             fetched = self._fetch() if self._is_url else asyncio.to_thread(Path(self._place).read_bytes)
             keys = parse_jwks(await fetched)
-        except (httpx2.HTTPError, OSError, ValueError) as error:
+        except (httpx2.HTTPError, OSError, ValueError) as error:  # TimeoutError is an OSError
             _log.warning("jwks_not_read", error=_reason(error))
         else:
             if _identities(keys) != _identities(self._keys or []) or self._keys is None:
@@ -107,6 +107,8 @@ class JwkSet:
 
     async def _fetch(self) -> bytes:
         async with (
+            # The client's own timeout is that of a single read: whoever sends a byte at a time meets it.
+            asyncio.timeout(_TIMEOUT),
             httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client,
             client.stream("GET", self._place) as response,
         ):

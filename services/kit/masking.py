@@ -3,11 +3,12 @@
 import re
 from typing import Any
 
-_EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+")
+# Both are bounded, or begin with what is rare: a long text without an address takes no longer for it.
+_EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,256}@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(
     r"(?:(?<=%2B)|(?<=%2b)|(?<![\w.-]))(?!\d{1,3}(?:\.\d{1,3}){3}\b)\+?\d[\d ().-]{6,17}\d(?![\w-])"
 )
-_URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@/]+@")
 
 # Keys whose values are never logged, whatever they look like.
 _SECRET_KEYS = frozenset(

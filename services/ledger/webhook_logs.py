@@ -1,6 +1,6 @@
 """Reads the raw requests of providers that were kept, and notes what a replay made of one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,6 +35,17 @@ UPDATE webhook_logs SET verdict = :verdict, detail = :detail, replay_time = now(
     FROM unnest(coalesce(message_ids, '{}') || CAST(:message_ids AS uuid[])) AS id
   )
 WHERE id = :id
+""")
+
+_LINK = sa.text("""
+UPDATE webhook_logs w SET message_ids = (
+  SELECT array_agg(DISTINCT id) FROM unnest(coalesce(w.message_ids, '{}') || t.ids) AS id
+)
+FROM (
+  SELECT log_id, array_agg(message_id) AS ids
+  FROM unnest(CAST(:log_ids AS uuid[]), CAST(:message_ids AS uuid[])) AS t(log_id, message_id)
+  GROUP BY log_id
+) t WHERE w.id = t.log_id
 """)
 
 
@@ -145,6 +156,18 @@ async def get_log(connection: AsyncConnection, log_id: str) -> KeptRequest | Non
         verdict=row.verdict,
         whole=row.whole,
     )
+
+
+async def link_logs(connection: AsyncConnection, pairs: Collection[tuple[str, str]]) -> None:
+    """Note the messages that entries told of, as pairs of their ids, where that was not known at first.
+
+    By this an erasure finds all raw requests that tell of a message.
+    """
+    parameters = {
+        "log_ids": plain_array(log_id for log_id, _ in pairs),
+        "message_ids": plain_array(message_id for _, message_id in pairs),
+    }
+    await connection.execute(_LINK, parameters)
 
 
 async def note_replay(connection: AsyncConnection, log: WebhookLog) -> None:

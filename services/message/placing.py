@@ -15,6 +15,7 @@ from services.kit.logs import get_logger
 from services.ledger.database import Database
 from services.ledger.parking import find_attempts, park, take_placeable, unpark
 from services.ledger.receipts import AppliedReceipt, ReceiptRow
+from services.ledger.webhook_logs import link_logs
 from services.message.commit import GroupCommitter, Unit
 from services.message.webhook_logging import bounded_key
 from services.providers.base import Receipt
@@ -88,6 +89,14 @@ def count_receipts(given: int, applied: Sequence[AppliedReceipt]) -> None:
     _SKIPPED.inc(given - len(applied))
 
 
+def _told(receipts: Sequence[ReceiptRow]) -> list[tuple[str, str]]:
+    return [
+        (receipt.webhook_log_id, receipt.message_id)
+        for receipt in receipts
+        if receipt.webhook_log_id is not None and receipt.message_id is not None
+    ]
+
+
 class Placer:
     """Places parked receipts, every `interval` seconds. Any number of processes may."""
 
@@ -118,6 +127,8 @@ class Placer:
             keys = {(receipt.provider, receipt.event_key) for receipt in receipts}
             applied = [news for news in committed.applied if (news.provider, news.event_key) in keys]
             count_receipts(len(receipts), applied)
+            async with self._database.write() as connection:
+                await link_logs(connection, _told(receipts))
             async with self._database.hot() as connection:
                 await unpark(connection, receipts)
         return looked_at

@@ -81,7 +81,8 @@ def note_outcomes(
 ) -> None:
     """Write into the entries of a transaction what it has made of their news.
 
-    A repeat is linked to the message it names; that of an inbound message names none of ours.
+    A repeat is linked to the message it names; that of an inbound message names none of ours, and is linked
+    when the transaction has ended.
     """
     outcomes: defaultdict[str | None, _Outcome] = defaultdict(_Outcome)
     for item in items:

@@ -20,8 +20,9 @@ from services.kit.networks import is_loopback
 from services.kit.tracing import tracing
 from services.ledger.accept import Intake
 from services.ledger.database import Database
+from services.ledger.reads import find_by_provider_event
 from services.ledger.receipts import WebhookLog
-from services.ledger.webhook_logs import KeptRequest
+from services.ledger.webhook_logs import KeptRequest, link_logs
 from services.message.commit import GroupCommitter, Unit
 from services.message.email_threading import thread_emails
 from services.message.placing import count_receipts, distinct_receipts, park_unplaced
@@ -176,12 +177,24 @@ class WebhookIngester:
         count_receipts(len(receipts), applied)
         if tracing() is not None:
             await trace_receipts(self._database, applied)
+        repeats = []
         for item in items:
             if committed.stored(item.id):
                 metrics.MESSAGES_RECEIVED.labels(item.draft.channel).inc()
+            else:
+                repeats.append((log.provider, item.draft.event_key or ""))
+        if repeats:
+            await self._link(log, repeats)
         if not keep_log:
             note_outcomes([log], items, receipts, committed.acceptances, applied)
         return told - log.applied_count - log.parked_count
+
+    async def _link(self, log: WebhookLog, repeats: Sequence[tuple[str, str]]) -> None:
+        """Link the entry of a repeat to what came of the first one, unless that is erased by now."""
+        async with self._database.write() as connection:
+            found = await find_by_provider_event(connection, repeats)
+            if found:
+                await link_logs(connection, [(log.id, message_id) for message_id, _ in found.values()])
 
     def _inbound_items(self, inbound: Sequence[Inbound], log: WebhookLog) -> list[Intake]:
         """Return what can be stored; a message with unusable addresses is logged and left out."""

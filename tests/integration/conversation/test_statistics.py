@@ -50,6 +50,13 @@ async def test_counts_of_one_conversation_and_of_all(stub: Any, seed: Seed) -> N
     assert everything.mean_answer_seconds == 21.5
 
 
+async def test_a_window_may_begin_with_the_calendar(stub: Any, seed: Seed) -> None:
+    await talk(seed, await seed.conversation(), (0, "inbound", "received"))
+    request = pb.GetConversationStatsRequest()
+    request.since_time.FromJsonString("0001-01-01T00:00:00Z")
+    assert dict((await stub.GetConversationStats(request)).messages_by_direction) == {"inbound": 1}
+
+
 async def test_window(stub: Any, seed: Seed) -> None:
     thread = await seed.conversation()
     await talk(

@@ -10,8 +10,11 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from posthouse.v1.privacy_service_pb2 import EraseAddressRequest
 from services.dispatch.sending import outbound
 from services.kit.ids import new_id
+from services.ledger.database import Database
+from services.message.erasing import Eraser
 from services.message.webhook_logging import MAX_FORGED_BYTES
 from services.providers.base import WebhookRequest
 from services.providers.email_message import email_parts
@@ -82,6 +85,8 @@ async def test_a_callback_that_overtakes_the_answer_waits_for_it(stub: Any, book
     await eventually(placed)
     await eventually(lambda: gone(book))
     assert await book.story(message.id) == ["accepted", "sending", "sent", "delivered"]
+    linked = "SELECT parked_count FROM webhook_logs WHERE message_ids = ARRAY[%s::uuid]"
+    assert await book.rows(linked, message.id) == [(1,)]
     ((detail, attempt),) = await book.rows(
         "SELECT detail, attempt_number FROM message_events WHERE type = 'delivered'"
     )
@@ -96,6 +101,20 @@ async def test_a_callback_that_overtakes_the_answer_waits_for_it(stub: Any, book
 
 async def gone(book: Book) -> bool:
     return bool(await book.value("SELECT count(*) = 0 FROM parked_receipts"))
+
+
+async def test_repeats_are_erased_with_the_message_they_repeat(
+    stub: Any, book: Book, database: Database
+) -> None:
+    for _ in range(3):
+        await stub.IngestWebhook(passed_on("twilio", sms("SM70", "words of a person")))
+    await stub.IngestWebhook(passed_on("twilio", sms("SM71", "words of another", From="+15550009999")))
+    eraser = Eraser(database)
+    begun = await eraser.begin(EraseAddressRequest(address=CONTACT, reason="asked for it"))
+    await eraser.work()
+    assert (await eraser.get(begun.erasure.id)).webhook_count == 3
+    ((left,),) = await book.rows("SELECT body FROM webhook_logs")
+    assert b"another" in bytes(left)
 
 
 async def test_what_comes_with_our_ids_needs_no_answer(stub: Any, book: Book) -> None:
@@ -152,7 +171,7 @@ async def test_an_entry_says_what_became_of_its_request(stub: Any, book: Book) -
         " FROM webhook_logs ORDER BY id"
     ) == [
         (first.webhook_log_id, "accepted", [message_id], 1, 0, 0),
-        (second.webhook_log_id, "accepted", None, 0, 1, 0),
+        (second.webhook_log_id, "accepted", [message_id], 0, 1, 0),
         (third.webhook_log_id, "malformed", None, 0, 0, 1),
     ]
 

@@ -21,7 +21,7 @@ from posthouse.v1 import auth_service_pb2
 from services.kit.auth_interceptor import AuthInterceptor
 from services.kit.client import open_channel
 from services.kit.config import Settings
-from services.kit.errors import UnavailableError
+from services.kit.errors import UnauthenticatedError, UnavailableError
 from services.kit.rate_limit_clients import GATEWAY_TOKEN, Clients
 from services.kit.rate_limits import RateLimiter
 from services.kit.scopes import SCOPE_OF_METHOD
@@ -244,6 +244,20 @@ async def test_a_credential_is_asked_about_once_in_a_while(guarded: Guarded) -> 
     calls = [seen for seen in guarded.fakes.seen if seen.method == "GetCaller"]
     assert len(calls) == 1
     assert calls[0].metadata["x-posthouse-gateway"] == GATEWAY
+
+
+async def test_invented_credentials_are_neither_long_nor_remembered_for_long(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.callers._UNKNOWN", 0.0)
+    callers = Callers(guarded.wiring.backends.auth)
+    for number in range(20):
+        with pytest.raises(UnauthenticatedError):
+            await callers.check({"path": "/", "headers": [(b"x-api-key", b"guess-%d" % number)]})
+    assert len(callers._known) == 1
+    answer = await guarded.client.get("/api/v1/providers", headers={"x-api-key": "x" * 16_385})
+    assert answer.status_code == 401
+    assert [seen.method for seen in guarded.fakes.seen if len(seen.metadata.get("x-api-key", "")) > 99] == []
 
 
 async def test_limits_follow_the_caller_over_a_rotation(guarded: Guarded) -> None:

@@ -120,6 +120,9 @@ async def test_unknown_route_and_method(client: httpx2.AsyncClient) -> None:
     assert (response.status_code, response.json()["reason"]) == (404, "NOT_FOUND")
     response = await client.delete("/api/v1/messages")
     assert (response.status_code, response.json()["reason"]) == (405, "METHOD_NOT_ALLOWED")
+    assert response.headers["allow"] == "GET"
+    response = await client.put("/api/v1/conversations/x")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, PATCH")
 
 
 @pytest.mark.parametrize(

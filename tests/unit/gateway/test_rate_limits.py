@@ -189,6 +189,11 @@ async def test_probes_documentation_and_webhooks_are_exempt(
         assert not set(HEADERS) & set(response.headers)
 
 
+async def test_what_only_begins_like_an_exempt_path_is_limited(client: httpx2.AsyncClient) -> None:
+    paths = ["/healthy", "/metrics/x", "/readyness", "/api/v1/docsx", "/api/v1/openapi.json.bak", "/health/"]
+    assert [(await client.get(path)).status_code for path in paths] == [404] * LIMIT + [429]
+
+
 async def test_the_services_are_told_who_called(client: httpx2.AsyncClient, gateway: Gateway) -> None:
     headers = {"x-api-key": "k1", "x-forwarded-for": "198.51.100.7", "x-posthouse-address": "6.6.6.6"}
     await client.post(URL, json=SEND, headers=headers)

@@ -84,10 +84,52 @@ async def test_a_large_body_travels_alone(gateway: Gateway) -> None:
     assert [each.body for each in gateway.fakes.only("IngestWebhooks").request.requests] == [b"a", b"b"]
 
 
+class Slow:
+    """A body of which the rest does not come until it is let go."""
+
+    def __init__(self, begins: bytes) -> None:
+        self.begun, self.rest = asyncio.Event(), asyncio.Event()
+        self._begins = begins
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._begins
+        self.begun.set()
+        await self.rest.wait()
+        yield b"x"
+
+
+async def test_who_sends_slowly_does_not_hold_up_other_large_bodies(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    slow = [Slow(b"x") for _ in range(10)]
+    posts = [asyncio.create_task(gateway.client.post(PATH, content=each)) for each in slow]
+    await asyncio.gather(*(each.begun.wait() for each in slow))
+    async with asyncio.timeout(60):
+        answer = await gateway.client.post(PATH, content=b"x" * (1024 * 1024 + 1))
+    assert answer.status_code == 200
+    for each in slow:
+        each.rest.set()
+    assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}
+
+
+async def test_large_bodies_are_bounded_together(gateway: Gateway) -> None:
+    gateway.fakes.answers["IngestWebhook"] = pb.IngestWebhookResponse(http_status=200)
+    slow = [Slow(b"x" * (MAX_WEBHOOK - 1)) for _ in range(8)]
+    posts = [asyncio.create_task(gateway.client.post(PATH, content=each)) for each in slow]
+    await asyncio.gather(*(each.begun.wait() for each in slow))
+    large = b"x" * (1024 * 1024 + 1)
+    answer = await gateway.client.post(PATH, content=large)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    for each in slow:
+        each.rest.set()
+    assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}
+    assert (await gateway.client.post(PATH, content=large)).status_code == 200
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_only_posts_are_taken(client: httpx2.AsyncClient, method: str) -> None:
     answer = await client.request(method, PATH)
     assert (answer.status_code, answer.json()["reason"]) == (405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize(

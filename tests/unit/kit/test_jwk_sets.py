@@ -1,5 +1,6 @@
 """Keys of JWTs: what counts as one, how news of them arrives, and what happens while they cannot be read."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -104,3 +105,28 @@ async def test_callers_are_told_apart_by_issuer_and_subject(tmp_path: Path) -> N
     ids = [caller.id for caller in found if caller]
     assert len(ids) == 3
     assert ids[0] == ids[1] != ids[2]
+
+
+async def test_an_issuer_that_sends_byte_by_byte_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.kit.jwk_sets._TIMEOUT", 0.5)
+    hung_up = asyncio.Event()
+
+    async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        try:
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            hung_up.set()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        keys = JwkSet(f"http://127.0.0.1:{port}/keys")
+        async with asyncio.timeout(20):
+            with pytest.raises(UnavailableError):
+                await keys.find("any", "RS256")
+            await hung_up.wait()
