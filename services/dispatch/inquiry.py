@@ -1,5 +1,6 @@
 """Asks providers what became of messages whose outcome is unknown."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ _log = get_logger(__name__)
 # Inquiries before a message is left UNKNOWN for a receipt or a person to settle; each waits twice as long.
 _MAX_INQUIRIES = 8
 _LONGEST_DELAY = 300.0
+# Seconds by which an inquiry may come early: those of a tenth of a second share an envelope.
+_SLACK = 0.2
 
 _ABSENT = "the provider has proved its absence"
 
@@ -128,6 +131,12 @@ class Inquirer:
                     and message.content_error is None
                     and _may_have(route.provider, message, tries.get(message.id, ()))
                 ]
+                # An envelope of an earlier attempt asks for this one too early: it may be still on its way.
+                enough = route.inquiry_delay - _SLACK
+                early = [one for one in asked if _age(one, tries.get(one.id, ())) < enough]
+                for message in early:
+                    asked.remove(message)
+                    answers[message.id].append((route, CannotTell()))
                 results = await self._lookup(route.provider, asked) if asked else []
                 for message, result in zip(asked, results, strict=True):
                     answers[message.id].append((route, result))
@@ -168,6 +177,11 @@ def _may_have(provider: str, message: ClaimedMessage, tries: Sequence[Try]) -> b
     """Tell whether a provider may have been given the attempt; which one is unknown when ours has died."""
     given = {one.provider for one in tries if one.number == message.attempt and one.provider}
     return not given or provider in given
+
+
+def _age(message: ClaimedMessage, tries: Sequence[Try]) -> float:
+    """Return the seconds since the attempt was cut short."""
+    return next((one.age for one in tries if one.number == message.attempt), math.inf)
 
 
 def verdict(

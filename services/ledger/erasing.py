@@ -21,6 +21,7 @@ BATCH_SIZE: Final = 500
 _DELETE = """
 WITH gone AS (
   DELETE FROM messages WHERE id = ANY(%(ids)s::uuid[]) AND state <> 'sending'
+    AND (%(waiting)s OR state NOT IN ('pending', 'scheduled'))
   RETURNING id, conversation_id, direction, create_time
 ), events AS (
   DELETE FROM message_events e USING gone WHERE e.message_id = gone.id
@@ -105,9 +106,12 @@ async def cancel_messages(connection: HotConnection, ids: Sequence[str], *, even
     return await _count(cursor)
 
 
-async def delete_messages(connection: HotConnection, ids: Sequence[str]) -> Deleted:
-    """Delete messages, their history and the webhooks that told of them; those under way stay."""
-    cursor = await connection.execute(_DELETE, {"ids": plain_array(ids)})
+async def delete_messages(connection: HotConnection, ids: Sequence[str], *, waiting: bool = True) -> Deleted:
+    """Delete messages, their history and the webhooks that told of them; those under way stay.
+
+    Without `waiting`, so do those that wait: a dead letter may have been replayed just now.
+    """
+    cursor = await connection.execute(_DELETE, {"ids": plain_array(ids), "waiting": waiting})
     row = await cursor.fetchone()
     return Deleted(*row) if row else Deleted(0, 0)
 
@@ -127,7 +131,7 @@ async def delete_old_messages(connection: HotConnection, *, bound: str) -> int:
         rows = await cursor.fetchall()
         if not rows:
             return total
-        deleted = await delete_messages(connection, [row[0] for row in rows])
+        deleted = await delete_messages(connection, [row[0] for row in rows], waiting=False)
         await drop_conversations(connection, sorted({row[1] for row in rows}))
         total += deleted.messages
         if not deleted.messages:

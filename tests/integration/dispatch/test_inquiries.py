@@ -119,6 +119,30 @@ async def test_inquiries_of_different_age_are_counted_apart(house: House, provid
     assert [message.id for message in provider.asked].count(young) > 1
 
 
+async def test_an_envelope_of_an_earlier_attempt_does_not_ask_too_early(
+    house: House, provider: ScriptedProvider
+) -> None:
+    """Of a second attempt that was just cut short, the provider may have and not show it yet."""
+    provider.inquiry_delay = 60.0
+    provider.scripts = {"lost": [Unknown("timeout"), Accepted("P2")]}
+    provider.answers = {"lost": [Absent()]}
+    await house.dispatch()
+    (lost,) = await house.send("lost")
+    await house.until("unknown", lost)
+    due = "UPDATE outbox SET due_time = now() WHERE subject LIKE '%%.inquiry' RETURNING true"
+    assert await house.book.value(due)
+    await house.until_true(
+        "SELECT owner IS NULL AND due_time > now() + interval '90 seconds' FROM outbox"
+        " WHERE subject LIKE '%%.inquiry'"
+    )
+    assert await house.book.state(lost) == "unknown"
+    assert provider.asked == []
+    await house.book.rows("UPDATE dispatch_attempts SET end_time = now() - interval '60 seconds'")
+    assert await house.book.value(due)
+    await house.until("sent", lost)
+    assert len(provider.asked) == 1
+
+
 async def _asked(provider: ScriptedProvider, count: int) -> bool:
     return len(provider.asked) >= count
 

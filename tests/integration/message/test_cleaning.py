@@ -1,9 +1,10 @@
 """Old keys and provider events are deleted, young ones are kept."""
 
 from services.ledger.database import Database
+from services.ledger.erasing import delete_messages
 from services.ledger.retention import Retention
 from services.message.cleaning import Cleaner
-from tests.integration.ledger.rows import Book
+from tests.integration.ledger.rows import Book, make_draft, settlement_for
 
 DAY = 86_400.0
 
@@ -64,3 +65,18 @@ async def test_what_is_older_than_its_retention_goes(database: Database, book: B
         rows = await book.rows(f"SELECT min({key}::int), max({key}::int), count(*) FROM {table}")  # noqa: S608
         assert rows == [(1, oldest, oldest)]
     assert set((await Cleaner(database, retention).clean()).values()) == {0}
+
+
+async def test_a_dead_letter_that_is_replayed_while_old_messages_go_stays(
+    database: Database, book: Book
+) -> None:
+    """It was failed when the old messages were looked for."""
+    replayed, given_up, sending = await book.claimed(make_draft(), make_draft(), make_draft())
+    await book.settle(
+        settlement_for(replayed, "pending", delay=0.0),
+        settlement_for(given_up, "failed", dead_reason="rejected"),
+    )
+    async with database.hot() as connection:
+        deleted = await delete_messages(connection, [replayed.id, given_up.id, sending.id], waiting=False)
+    assert deleted.messages == 1
+    assert sorted(await book.rows("SELECT id::text FROM messages")) == sorted([(replayed.id,), (sending.id,)])
