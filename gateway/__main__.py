@@ -20,6 +20,7 @@ from gateway.joining import join_sends, join_webhooks
 from gateway.rate_limits import RateLimits
 from gateway.rpc import Backends, call_with
 from gateway.tracing import traced
+from services.kit.background import in_background
 from services.kit.client import open_channel
 from services.kit.config import Settings, WrongSettingError, load_settings
 from services.kit.exposure import check_exposure
@@ -124,7 +125,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         )
     )
     await monitor.check()
-    watching = asyncio.create_task(monitor.run(), name="health-monitor")
+    watching = in_background("health", monitor.run)
     stopping = asyncio.create_task(_drain(stop, draining, server, settings.drain_notice))
     try:
         await server.serve(sockets=[listener])

@@ -13,6 +13,7 @@ from services.conversation.subscribing import subscribing
 from services.conversation.subscription_servicer import SubscriptionServicer
 from services.conversation.watching import Watchers, WatchLimits
 from services.kit.authentication import Authenticator
+from services.kit.background import in_background
 from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
@@ -71,11 +72,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             subscription_grpc.add_SubscriptionServiceServicer_to_server(subscriptions, server.server)
             await server.start()
             _log.info("conversation_listening", address=server.address)
-            tasks.append(asyncio.create_task(monitor.run(), name="health"))
-            tasks.append(asyncio.create_task(watch_activity(database), name="activity"))
+            tasks.append(in_background("health", monitor.run))
+            tasks.append(in_background("activity", lambda: watch_activity(database)))
             if settings.search_share:
                 indexer = SearchIndexer(database, share=settings.search_share)
-                tasks.append(asyncio.create_task(indexer.run(), name="search-indexer"))
+                tasks.append(in_background("search-indexer", indexer.run))
             await stop.wait()
     finally:
         await server.retire(settings.drain_notice)

@@ -1,14 +1,14 @@
 """What is learned beside the calls: languages from what contacts write, tenants from the register."""
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from services.conversation.listening import Listener
 from services.conversation.monitor import MonitorClient
 from services.conversation.shared_feed import SharedFeed
 from services.conversation.tenants import AskingPolicy, TenantLinker
+from services.kit.background import in_background
 from services.kit.breaker import CLOSED, Breaker, BreakerPolicy
 from services.kit.bus import Bus
 from services.kit.cancelling import cancel_all
@@ -46,11 +46,11 @@ async def learning(
     """Learn while the context is open. Several processes share the work."""
     listener = Listener(database)
     received = f"{EVENT_SUBJECT}.received"
-    feeds = [
-        SharedFeed(
+    work: dict[str, Callable[[], Awaitable[None]]] = {
+        "language": SharedFeed(
             bus, "conversation-language", [received], handle=listener.read, catch_up=listener.catch_up
-        ).run()
-    ]
+        ).run
+    }
     async with contextlib.AsyncExitStack() as stack:
         if settings.monitor_api_url:
             monitor = MonitorClient(settings.monitor_api_url, timeout=settings.monitor_timeout)
@@ -65,17 +65,15 @@ async def learning(
                     lease=_REQUESTS * settings.monitor_timeout + 10.0,
                 ),
             )
-            feeds += [
-                SharedFeed(
-                    bus,
-                    "conversation-tenants",
-                    [received, f"{EVENT_SUBJECT}.accepted", f"{EVENT_SUBJECT}.scheduled"],
-                    handle=linker.meet,
-                    catch_up=linker.catch_up,
-                ).run(),
-                linker.run(),
-            ]
-        tasks = [asyncio.create_task(feed, name="learning") for feed in feeds]
+            work["tenant-events"] = SharedFeed(
+                bus,
+                "conversation-tenants",
+                [received, f"{EVENT_SUBJECT}.accepted", f"{EVENT_SUBJECT}.scheduled"],
+                handle=linker.meet,
+                catch_up=linker.catch_up,
+            ).run
+            work["tenants"] = linker.run
+        tasks = [in_background(name, run) for name, run in work.items()]
         try:
             yield
         finally:

@@ -12,6 +12,7 @@ from services.conversation.delivering import DeliveryPolicy, DeliveryWorker
 from services.conversation.shared_feed import SharedFeed
 from services.conversation.subscription_news import SubscriptionNews
 from services.conversation.subscriptions import SubscriptionKeeper
+from services.kit.background import in_background
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings
@@ -114,7 +115,7 @@ class Subscribing:
                 catch_up=self._notes.catch_up,
                 start=oldest,
             )
-            self._feed = asyncio.create_task(feed.run(), name="subscription-feed")
+            self._feed = in_background("subscription-feed", feed.run)
 
     async def _stop(self) -> None:
         if self._feed is not None:
@@ -143,8 +144,8 @@ async def subscribing(settings: Settings, database: Database, bus: Bus) -> Async
     )
     work = Subscribing(database, bus, worker, retention=settings.subscription_retention)
     tasks = [
-        asyncio.create_task(worker.run(), name="event-deliveries"),
-        asyncio.create_task(work.run(), name="subscriptions"),
+        in_background("event-deliveries", worker.run),
+        in_background("subscriptions", work.run),
     ]
     try:
         yield SubscriptionKeeper(database, targets, wake=worker.wake, disabled=news.disabled)

@@ -26,6 +26,7 @@ from services.dispatch.settling import Settler
 from services.dispatch.simulator_control import SimulatorControl
 from services.dispatch.worker import Dispatcher
 from services.kit.authentication import Authenticator
+from services.kit.background import in_background
 from services.kit.breaker import BreakerPolicy
 from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
@@ -149,13 +150,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     relay.start()
     dispatcher.start()
     _log.info("dispatch_listening", address=server.address)
-    fetching = asyncio.create_task(_fetch_once_known(ownership, lanes), name="fetch")
+    fetching = in_background("fetch", lambda: _fetch_once_known(ownership, lanes))
     watches = [
-        asyncio.create_task(monitor.run(), name="health"),
-        asyncio.create_task(backlog.run(), name="backlog"),
-        asyncio.create_task(ownership.run(), name="ownership"),
+        in_background("health", monitor.run),
+        in_background("backlog", backlog.run),
+        in_background("ownership", ownership.run),
         fetching,
-        asyncio.create_task(gate.breakers.run(bus), name="breakers"),
+        in_background("breakers", lambda: gate.breakers.run(bus)),
     ]
     try:
         await stop.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from posthouse.v1 import event_pb2 as event_pb
+from services.kit.background import in_background
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.cancelling import cancel_all
 from services.kit.logs import get_logger
@@ -114,7 +116,7 @@ class Lanes:
 
     def start(self) -> None:
         """Begin to fetch."""
-        self._tasks = [asyncio.create_task(self._fetch(lane), name=f"lane-{lane}") for lane in LANES]
+        self._tasks = [in_background(f"lane-{lane}", functools.partial(self._fetch, lane)) for lane in LANES]
 
     async def close(self) -> None:
         """Stop fetching; what waits here is delivered to others, or to a later run."""

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Collection, Iterator
 
+from services.kit.background import in_background
 from services.kit.errors import UnavailableError
 from services.kit.logs import get_logger
 from services.ledger.claims import renew
@@ -53,7 +54,7 @@ class Leases:
 
     def start(self) -> None:
         """Begin to renew."""
-        self._renewer = asyncio.create_task(self._renew_all(), name="dispatch-renew")
+        self._renewer = in_background("renew-leases", self._renew_all)
 
     def close(self) -> None:
         """Renew no more."""

@@ -89,6 +89,9 @@ COMMIT_BATCH = Histogram(
 )
 COMMIT_QUEUE = Gauge("intake_queue_depth", "Items that wait for their transaction of intake.")
 REPUBLISHED = Counter("outbox_republished_total", "Outbox rows the sweeper published again.", ["kind"])
+BACKGROUND_FAILURES = Counter(
+    "background_failures_total", "Times that work in the background failed and began again.", ["work"]
+)
 OPT_OUT_REFUSALS = Counter(
     "opt_out_refusals_total", "Messages not sent since the recipient had opted out.", ["channel", "stage"]
 )

@@ -4,7 +4,6 @@ The hot path talks to psycopg directly, in single statements that commit by them
 a batch. Everything else goes through SQLAlchemy. See docs/decisions/0002-hot-path-sql.md.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -228,8 +227,12 @@ class Database:
             return await HotConnection.connect(self._dsn, autocommit=True, **self._options)  # type: ignore[arg-type]
 
     async def ping(self) -> bool:
-        """Tell whether the server answers and takes writes."""
-        async with asyncio.timeout(2), self.read_primary() as connection:
+        """Tell whether the server answers and takes writes.
+
+        How long to wait is for the caller to say, once: a second cancellation interrupts the first, and the
+        connection would never go back to its pool.
+        """
+        async with self.read_primary() as connection:
             answer = await connection.execute(sa.text("SHOW transaction_read_only"))
             writes = str(answer.scalar_one()) == "off"
             if not writes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from posthouse.v1 import dispatch_pb2 as dispatch_pb
 from services.kit import enum_names, metrics
+from services.kit.background import in_background
 from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.cancelling import cancel_all
 from services.kit.errors import UnavailableError
@@ -72,9 +73,9 @@ class Relay:
             self._traces = TraceBook(self._database)
             self._traces.start()
         self._tasks = [
-            *(asyncio.create_task(self._publish(), name=f"relay-publish-{n}") for n in range(_PUBLISHERS)),
-            asyncio.create_task(self._sweep(), name="relay-sweep"),
-            asyncio.create_task(self._delete(), name="relay-delete"),
+            *(in_background(f"relay-publish-{n}", self._publish) for n in range(_PUBLISHERS)),
+            in_background("relay-sweep", self._sweep),
+            in_background("relay-delete", self._delete),
         ]
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ import asyncio
 from posthouse.v1 import auth_service_pb2_grpc, privacy_service_pb2_grpc
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.authentication import Authenticator
+from services.kit.background import in_background
 from services.kit.bus import Bus, BusConfig
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings, load_settings
@@ -139,15 +140,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         webhook_logs=settings.webhook_log_retention,
         parked_receipts=settings.webhook_parking_time,
     )
+    cleaner = Cleaner(database, retention, message_days=settings.message_retention_days)
     tasks = [
-        asyncio.create_task(monitor.run(), name="health"),
-        asyncio.create_task(backlog.run(), name="backlog"),
-        asyncio.create_task(health.run(bus), name="breakers"),
-        asyncio.create_task(
-            Cleaner(database, retention, message_days=settings.message_retention_days).run(), name="clean"
-        ),
-        asyncio.create_task(eraser.run(), name="erase"),
-        asyncio.create_task(Placer(database, committer).run(), name="place"),
+        in_background("health", monitor.run),
+        in_background("backlog", backlog.run),
+        in_background("breakers", lambda: health.run(bus)),
+        in_background("clean", cleaner.run),
+        in_background("erase", eraser.run),
+        in_background("place", Placer(database, committer).run),
     ]
     try:
         await stop.wait()
