@@ -1,6 +1,7 @@
 """What a batch leaves behind when the grace ends in the middle of it."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,7 @@ def _batch(settler: _Settler) -> Any:
         faults=FaultPoints(),
     )
     batch: Any = Batch(means, SimpleNamespace(late=False), [], 1)  # type: ignore[arg-type]
+    batch._lease.begin(["box"], ends_at=math.inf)
     return batch
 
 
