@@ -1,6 +1,7 @@
 """Asks providers what became of messages whose outcome is unknown."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphan
 from services.ledger.database import Database
 from services.ledger.holding import Hold, hold
 from services.ledger.outcomes import Settlement
+from services.ledger.parking import Attempted, find_attempts
 from services.ledger.relay import Relay
 from services.ledger.tries import Try, load_tries
 from services.providers.base import Absent, CannotTell, Found, LookupResult, Provider
@@ -167,16 +169,39 @@ class Inquirer:
 
     async def _lookup(self, name: str, messages: Sequence[ClaimedMessage]) -> list[LookupResult]:
         try:
-            return await self._providers[name].lookup([outbound(message) for message in messages])
+            results = await self._providers[name].lookup([outbound(message) for message in messages])
         except Exception:  # noqa: BLE001 - a provider that raises has not answered
             _log.exception("lookup_failed", provider=name)
             return [CannotTell()] * len(messages)
+        return await self._without_twins(name, messages, results)
+
+    async def _without_twins(
+        self, name: str, messages: Sequence[ClaimedMessage], results: Sequence[LookupResult]
+    ) -> list[LookupResult]:
+        """Believe no find that may be of another message: providers tell some apart by what they say alone.
+
+        A reminder that is sent twice has a twin, which another dispatcher may have sent.
+        """
+        found = [one.provider_message_id if isinstance(one, Found) else "" for one in results]
+        times = Counter(filter(None, found))
+        if not times:
+            return list(results)
+        async with self._database.hot() as connection:
+            known = await find_attempts(connection, name, list(times))
+        return [
+            CannotTell() if key and (times[key] > 1 or _is_another(known.get(key), message)) else result
+            for key, message, result in zip(found, messages, results, strict=True)
+        ]
 
 
 def _may_have(provider: str, message: ClaimedMessage, tries: Sequence[Try]) -> bool:
     """Tell whether a provider may have been given the attempt; which one is unknown when ours has died."""
     given = {one.provider for one in tries if one.number == message.attempt and one.provider}
     return not given or provider in given
+
+
+def _is_another(known: Attempted | None, message: ClaimedMessage) -> bool:
+    return known is not None and known.message_id != message.id
 
 
 def _age(message: ClaimedMessage, tries: Sequence[Try]) -> float:

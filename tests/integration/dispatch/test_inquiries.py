@@ -29,6 +29,20 @@ async def test_what_the_provider_has_is_sent(house: House, provider: ScriptedPro
     await house.until_outbox_is_empty()
 
 
+async def test_what_a_twin_has_is_not_believed_of_the_other(house: House, provider: ScriptedProvider) -> None:
+    # Who tells messages apart by what they say finds the record of the one for the other.
+    provider.scripts = {body: [Unknown("timeout")] for body in ("lost", "twin", "own")}
+    await house.dispatch()
+    (fine,) = await house.send("fine")
+    await house.until("sent", fine)
+    provider.answers = {"lost": [Found(f"P-{fine}")], "twin": [Found("P8")], "own": [Found("P9")]}
+    lost, *twins, own = await house.send("lost", "twin", "twin", "own")
+    await house.until("sent", own)
+    asked = {message.id for message in provider.asked}
+    assert asked == {lost, *twins, own}
+    await house.until("unknown", lost, *twins)
+
+
 async def test_what_the_provider_does_not_have_is_sent_again(
     house: House, provider: ScriptedProvider
 ) -> None:

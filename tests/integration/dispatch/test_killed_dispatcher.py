@@ -53,7 +53,7 @@ async def test_the_work_of_the_living_is_left_to_them(house: House, provider: Sc
             "SELECT message_ids[1]::text, owner FROM outbox WHERE subject LIKE 'posthouse.dispatch.%%'"
         )
     )
-    provider.answers = {body: [Found("P1")] for body in "abc"}
+    provider.answers = {body: [Found(f"P{body}")] for body in "abc"}
     await first.kill()
     killed = [one for one in ids if owners[one] == first.ownership.key]
     kept = [one for one in ids if owners[one] == second.ownership.key]
