@@ -1,11 +1,11 @@
 """What is kept of a provider's request, and what became of the news in it."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote
 
 import orjson
 
@@ -19,9 +19,8 @@ MAX_FORGED_BYTES: Final = 65_536
 # Headers that are not kept: they carry credentials.
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
-# The same in URLs, where a provider cannot sign.
-_SECRET_IN_URL: Final = re.compile(r"([?&]token=)[^&#]*", re.IGNORECASE)
-
+# The same of URLs, where a provider cannot sign; proxies repeat them in headers.
+_SECRET_PARAMETERS: Final = frozenset({"token"})
 
 # Characters of an event key that are kept as they are.
 _MAX_EVENT_KEY: Final = 255
@@ -47,7 +46,7 @@ def log_entry(
     body = request.body[:MAX_FORGED_BYTES] if verdict == "forged" else request.body
     # PostgreSQL stores no NUL characters.
     headers = {
-        key.replace("\0", ""): value.replace("\0", "")
+        key.replace("\0", ""): _without_secret(value.replace("\0", ""))
         for key, value in request.headers.items()
         if key not in _SECRET_HEADERS
     }
@@ -55,13 +54,29 @@ def log_entry(
         id=log_id,
         provider=name,
         method=request.method,
-        url=_SECRET_IN_URL.sub(r"\1***", request.url.replace("\0", "")),
+        url=_without_secret(request.url.replace("\0", "")),
         headers=orjson.dumps(headers).decode(),
         body=body,
         remote_address=remote_address,
         verdict=verdict,
         detail=detail,
         body_size=len(request.body) if len(body) < len(request.body) else None,
+    )
+
+
+def _without_secret(text: str) -> str:
+    """Return a URL without the secret of its query, however its name is written; any other text as it is."""
+    head, mark, query = text.partition("?")
+    if not mark:
+        return text
+    parts = (part.partition("=") for part in query.split("&"))
+    return (
+        head
+        + mark
+        + "&".join(
+            f"{name}{equals}***" if unquote(name).lower() in _SECRET_PARAMETERS else f"{name}{equals}{value}"
+            for name, equals, value in parts
+        )
     )
 
 

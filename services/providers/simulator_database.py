@@ -56,6 +56,8 @@ class SimulatorDatabase:
     def open(self) -> None:
         """Open the file for writing, and create it where it is missing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # It has addresses and bodies, which are for nobody else on the machine.
+        self.path.touch(mode=0o600)
         self._writer = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
         )

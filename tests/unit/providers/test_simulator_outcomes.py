@@ -2,6 +2,7 @@
 
 import random
 import re
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services.kit.errors import InvalidRequestError
 from services.kit.ids import new_id
 from services.providers.base import Absent, Accepted, CannotTell, Found, OutboundMessage, Outcome, Unknown
 from services.providers.simulator import SimulatorProvider
+from services.providers.simulator_database import SimulatorDatabase
 from services.providers.simulator_plan import RATE_LIMITED, REJECTED, SERVER_ERROR, TIMED_OUT
 from services.providers.simulator_profile import SimulatorProfile
 from services.providers.simulator_store import SimulatorStore
@@ -206,3 +208,12 @@ async def test_a_profile_of_an_unknown_channel_is_refused(start_simulator: Start
     provider = await start_simulator()
     with pytest.raises(InvalidRequestError, match=r"profile\.channel"):
         await provider.set_profile("fax", SimulatorProfile())
+
+
+def test_what_it_remembers_is_for_its_own_user_alone(tmp_path: Path) -> None:
+    database = SimulatorDatabase(tmp_path / "data" / "simulator.db")
+    database.open()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database.path.parent.iterdir()}
+    database.close()
+    assert len(modes) > 1
+    assert set(modes.values()) == {0o600}, modes
