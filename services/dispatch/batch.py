@@ -11,7 +11,7 @@ from services.dispatch.admission import Admission, Gate
 from services.dispatch.company import Company
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
-from services.dispatch.lanes import Work, ack, outbox_ids_of, size_of
+from services.dispatch.lanes import URGENT_LANES, Work, ack, outbox_ids_of, size_of
 from services.dispatch.leases import Lease, Leases
 from services.dispatch.order import Order, Part, join
 from services.dispatch.ownership import Ownership
@@ -145,7 +145,7 @@ class Batch:
         most = size_of(self._work) if self._limit is None else self._limit
         async with self._means.database.hot() as connection:
             waiting = await load_waiting(connection, self._outbox_ids)
-        return senders.choose(waiting, most)
+        return senders.choose(waiting, most, urgent=self._work[0].lane in URGENT_LANES)
 
     async def _claim(
         self, event_outbox_id: str, turns: Turns | None

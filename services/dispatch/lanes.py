@@ -60,8 +60,8 @@ _UNREADABLE: Final = "posthouse.deadletter.unreadable"
 # Seconds between two takes of work that is neither urgent nor a full batch: what comes in meanwhile is worked
 # on together. Whoever comes after a pause waits for nothing.
 _GATHER: Final = 0.04
-# Lanes that wait for no company.
-_URGENT: Final = frozenset({"high", "retry_high"})
+# Lanes that wait for no company, and whose messages go before others of their sender.
+URGENT_LANES: Final = frozenset({"high", "retry_high"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,9 @@ class Lanes:
                 await self._hurry.wait()
 
     def _must_hurry(self) -> bool:
-        return any(self._waiting[lane] for lane in _URGENT) or max(self._sizes.values()) >= self._batch_size
+        return (
+            any(self._waiting[lane] for lane in URGENT_LANES) or max(self._sizes.values()) >= self._batch_size
+        )
 
     def _take_from(self, lane: str, *, mixed: bool) -> list[Work]:
         self._taken_at = asyncio.get_running_loop().time()
@@ -206,7 +208,7 @@ class Lanes:
         self._waiting[lane].append(Work(lane, envelope, message))
         self._sizes[lane] += len(envelope.message_ids)
         self._filled.set()
-        if lane in _URGENT or self._sizes[lane] >= self._batch_size:
+        if lane in URGENT_LANES or self._sizes[lane] >= self._batch_size:
             self._hurry.set()
 
 

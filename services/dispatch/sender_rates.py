@@ -27,6 +27,10 @@ _LONGEST_WAIT: Final = 5.0
 _LONGEST_QUEUE: Final = 60.0
 # Seconds until it is looked again whether the earlier messages of a conversation have left.
 _BEHIND_WAIT: Final = 1.0
+# Seconds for which an urgent message that was put off has the sender's next turns kept for it, beyond its own
+# wait: whoever brings it back takes that long at most. And turns in a row after which another has one.
+_KEPT: Final = 1.0
+_MOST_IN_A_ROW: Final = 8
 # Buckets from which on those are forgotten that are full anyway.
 _MANY_BUCKETS: Final = 10_000
 
@@ -36,13 +40,15 @@ class Turns:
     """Whose turn it is among messages that wait: their senders by id, and what keeps the others.
 
     `held`: senders over their rates, with how many they have waiting. `behind`: some wait for earlier ones
-    of their conversations. `cut`: the limit was reached, whoever comes after it.
+    of their conversations. `cut`: the limit was reached, whoever comes after it. `urgent`: they go before
+    those of other lanes.
     """
 
     senders: dict[str, str] = field(default_factory=dict)
     held: Counter[str] = field(default_factory=Counter)
     behind: bool = False
     cut: bool = False
+    urgent: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -64,15 +70,37 @@ class _Share:
         self._used_at = clock()
         # Before this time no look at what waits is needed: there is one already.
         self._looked_at_from = self._used_at
+        # Before this time turns are kept for urgent messages, unless they have had as many in a row.
+        self._kept_until = self._used_at
+        self._in_a_row = 0
 
     def use(self) -> None:
         """Take note that it is needed."""
         self._used_at = self._clock()
 
+    def take(self, *, urgent: bool) -> bool:
+        """Take a turn; False when there is none now."""
+        if not urgent and self._is_kept():
+            return False
+        if not self.bucket.take(1):
+            return False
+        self._in_a_row = self._in_a_row + 1 if urgent else 0
+        return True
+
+    def keep(self) -> float:
+        """Keep the next turns for an urgent message and return the seconds until it is looked at again."""
+        wait = min(self.bucket.wait(), _LONGEST_WAIT)
+        self._kept_until = self._clock() + wait + _KEPT
+        return wait
+
     def next_look(self) -> float:
         """Return the seconds until what waits may be looked at next."""
         now = self._clock()
-        return max(min(self.bucket.wait(), _LONGEST_WAIT), min(self._looked_at_from - now, _LONGEST_QUEUE))
+        wait = max(self.bucket.wait(), self._kept_until - now if self._is_kept() else 0.0)
+        return max(min(wait, _LONGEST_WAIT), min(self._looked_at_from - now, _LONGEST_QUEUE))
+
+    def _is_kept(self) -> bool:
+        return self._clock() < self._kept_until and self._in_a_row < _MOST_IN_A_ROW
 
     def book_look(self, left: int) -> float:
         """Return the seconds until the next look, at so many messages, and have those after it come later."""
@@ -110,9 +138,12 @@ class SenderRates:
         self._forget_at = _MANY_BUCKETS
         self.unlimited = not rates
 
-    def choose(self, waiting: Sequence[Waiting], limit: int) -> Turns:
-        """Return which of waiting messages may go now, at most `limit`; their turns are used."""
-        turns = Turns()
+    def choose(self, waiting: Sequence[Waiting], limit: int, *, urgent: bool = False) -> Turns:
+        """Return which of waiting messages may go now, at most `limit`; their turns are used.
+
+        The urgent go before the others of their sender, but for one turn in nine.
+        """
+        turns = Turns(urgent=urgent)
         # Nobody goes before an earlier message of the same conversation.
         kept: set[str] = set()
         for message in waiting:
@@ -120,7 +151,7 @@ class SenderRates:
                 turns.cut = True
                 break
             follows = message.conversation_id in kept
-            if not follows and not message.behind and self._take(message.sender):
+            if not follows and not message.behind and self._take(message.sender, urgent=urgent):
                 turns.senders[message.id] = message.sender
                 continue
             if message.behind:
@@ -132,16 +163,15 @@ class SenderRates:
 
     def delay(self, turns: Turns) -> float:
         """Return the seconds after which those that have to wait are to be looked at again."""
-        looks = [
-            (share.next_look(), sender, share)
-            for sender in turns.held
-            if (share := self._share(sender)) is not None
-        ]
-        if not looks:
+        shares = [(sender, share) for sender in turns.held if (share := self._share(sender)) is not None]
+        if not shares:
             return _BEHIND_WAIT
-        # The others come along, and would be late if their next looks were booked as well.
-        _, sender, share = min(looks)
-        delay = share.book_look(turns.held[sender])
+        if turns.urgent:
+            delay = min(share.keep() for _, share in shares)
+        else:
+            # The others come along, and would be late if their next looks were booked as well.
+            _, sender, share = min((share.next_look(), sender, share) for sender, share in shares)
+            delay = share.book_look(turns.held[sender])
         return min(delay, _BEHIND_WAIT) if turns.behind else delay
 
     def return_unused(self, turns: Turns, used: Iterable[str]) -> None:
@@ -156,9 +186,9 @@ class SenderRates:
         if share is not None:
             share.bucket.give_back(count)
 
-    def _take(self, sender: str) -> bool:
+    def _take(self, sender: str, *, urgent: bool) -> bool:
         share = self._share(sender)
-        return share is None or share.bucket.take(1) == 1
+        return share is None or share.take(urgent=urgent)
 
     def _share(self, sender: str) -> _Share | None:
         """Return a sender's share, as it is now; None where there is no rate for it."""

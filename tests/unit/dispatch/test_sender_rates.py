@@ -165,6 +165,54 @@ def test_the_rate_is_kept_and_used_whoever_gets_an_envelope_next(dispatchers: in
     assert looks <= count // size + max(5 * dispatchers, 3 * rate // size) * (sent[-1] - begin)
 
 
+@pytest.mark.parametrize("dispatchers", [1, 2, 3])
+def test_the_urgent_go_before_a_full_lane_of_the_same_sender_which_goes_on(dispatchers: int) -> None:
+    clock, rate = Time(), 2.0
+    begin = clock.now
+    house = [SenderRates({A: rate}, clock=clock, dispatchers=lambda: dispatchers) for _ in range(dispatchers)]
+    # 40 envelopes of ten newsletters, and from the twentieth second on a password every other second.
+    news, passwords = _waiting(400, A, "news"), _waiting(60, A, "password")
+    due = [(begin, False, news[start : start + 10]) for start in range(0, 400, 10)]
+    came = {one.id: begin + 20.0 + 2.0 * number for number, one in enumerate(passwords)}
+    due += [(came[one.id], True, [one]) for one in passwords]
+    heapq.heapify(due)
+    waited: list[float] = []
+    passed = 0
+    for one in _lots(dispatchers):
+        time, urgent, envelope = heapq.heappop(due)
+        clock.now = max(clock.now, time)
+        if clock.now > begin + 140.0:
+            break
+        turns = house[one].choose(envelope, 99, urgent=urgent)
+        if urgent:
+            waited += [clock.now - came[message_id] for message_id in turns.ids]
+        elif clock.now > begin + 20.0:
+            passed += len(turns.ids)
+        if turns.keep:
+            left = [message for message in envelope if message.id not in turns.senders]
+            heapq.heappush(due, (clock.now + 0.04 + house[one].delay(turns), urgent, left))
+    assert len(waited) >= 58
+    # A dispatcher has a turn every `dispatchers / rate` seconds, and the envelope goes to any of them.
+    assert max(waited) <= 4.0 * dispatchers / rate
+    # What they leave of the rate is used, but for what one dispatcher keeps for those that go by another.
+    assert passed >= (0.75 if dispatchers == 1 else 0.6) * (120.0 * rate - len(waited))
+
+
+def test_however_many_are_urgent_others_have_one_turn_in_nine() -> None:
+    clock = Time()
+    rates = SenderRates({A: 1.0}, clock=clock)
+    taken: list[bool] = []
+    for _ in range(90):
+        clock.now += 1.0
+        for urgent in (False, True):
+            turns = rates.choose(_waiting(9), 9, urgent=urgent)
+            taken += [urgent] * len(turns.ids)
+            if urgent:
+                rates.delay(turns)
+    assert len(taken) == 90
+    assert 9 <= taken.count(False) <= 11
+
+
 def _lots(dispatchers: int) -> Iterator[int]:
     """Draw dispatchers, the same at each run."""
     drawn = 1
