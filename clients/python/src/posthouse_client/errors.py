@@ -117,7 +117,7 @@ _TYPES: dict[grpc.StatusCode, type[PosthouseError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
     # Never a cancel of the caller's own, which raises no RpcError here: a server that stops says it of what
-    # it has not begun (grpc/grpc issue 41785).
+    # it has not begun (grpc/grpc#41785).
     grpc.StatusCode.CANCELLED: UnavailableError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: ForbiddenError,
