@@ -256,9 +256,12 @@ class E2eStack:
     def await_rest(self, *, timeout: float = 120.0) -> None:
         """Wait until nothing is left to do: no work, no news, no callback on its way."""
 
+        def done() -> bool:
+            return self.rows("SELECT count(*) FROM outbox")[0][0] == 0
+
         def rests() -> bool:
-            (waiting,) = self.rows("SELECT count(*) FROM outbox")[0]
-            return waiting == 0 and self.simulator.pending() == 0
+            # Without work no more callbacks come; and the news of the last one may have come since.
+            return done() and self.simulator.pending() == 0 and done()
 
         eventually(rests, timeout=timeout, what="outbox and callbacks are empty")
 
