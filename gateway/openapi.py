@@ -77,10 +77,11 @@ def _allow_more_in_answers(document: dict[str, Any]) -> None:
     """Let answers have further fields, as those of later versions may, to clients of this one."""
     schemas = document["components"]["schemas"]
     taken = _referred([op.get("requestBody") for item in document["paths"].values() for op in item.values()])
-    for name in iter(fresh := list(taken)):
-        further = _referred(schemas[name]) - taken
+    unread = list(taken)
+    while unread:
+        further = _referred(schemas[unread.pop()]) - taken
         taken |= further
-        fresh += further
+        unread += further
     for name, schema in schemas.items():
         if name not in taken:
             schema.pop("additionalProperties", None)

@@ -119,9 +119,7 @@ class Batch:
             abandoned = [outbox_id for outbox_id, was_held in taken.items() if was_held]
             if abandoned:
                 await _until_done(
-                    lambda: means.inquirer.adopt(
-                        abandoned, owner=self._owner, own=own, lease=self._means.lease
-                    )
+                    lambda: means.inquirer.adopt(abandoned, owner=self._owner, own=own, lease=means.lease)
                 )
             size = size_of([item for item in self._work if item.envelope.outbox_id in taken])
             # Where a limit has held, the rest waits in its envelope, which is then put off and not closed.

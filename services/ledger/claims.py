@@ -13,11 +13,28 @@ from services.ledger.outbox import EVENT_SUBJECT
 from services.ledger.sealing import open_content
 from services.ledger.statements import HotStatement
 
+
+def comes_later(message: str) -> str:
+    """Return the condition that a row of `messages`, by its alias, waits for more than 1 s."""
+    return f"coalesce({message}.next_attempt_time > now() + interval '1 second', false)"
+
+
+def _may_go(message: str, work: str) -> str:
+    """Return the condition that a message may be claimed, by the aliases of its row and of its envelope's."""
+    return f"""{message}.state IN ('pending', 'scheduled')
+    AND NOT ({work}.abandoned AND {comes_later(message)})
+    AND ({message}.expire_time IS NULL OR {message}.expire_time > now())
+    AND NOT EXISTS (
+      SELECT FROM opt_outs p WHERE p.recipient = {message}.recipient AND p.sender = {message}.sender
+        AND NOT {message}.transactional
+    )"""
+
+
 # An envelope belongs to the dispatcher whose key it carries, until it is deleted or swept. Only waiting
 # messages of it are taken; whatever else became of the others (cancelled, sent) is none of our business.
 # What has expired, or whose recipient has opted out, is left waiting: see ledger/refusals. So is what a
 # dispatcher that died had put back for later: it has an envelope of its own, with its time and lane.
-_STATEMENT = """
+_STATEMENT = f"""
 WITH free AS (
   SELECT id, owner FROM outbox WHERE id = ANY(%(outbox_ids)s::uuid[]) AND (owner IS NULL OR owner = 0)
   ORDER BY id FOR UPDATE SKIP LOCKED
@@ -30,12 +47,7 @@ WITH free AS (
     event_count = m.event_count + 1, state_sequence = m.event_count + 1, attempt_time = now(),
     update_time = now(), next_attempt_time = NULL
   FROM (<work>) w
-  WHERE m.id = w.message_id AND m.state IN ('pending', 'scheduled')
-    AND NOT (w.abandoned AND coalesce(m.next_attempt_time > now() + interval '1 second', false))
-    AND (m.expire_time IS NULL OR m.expire_time > now())
-    AND NOT EXISTS (
-      SELECT FROM opt_outs p WHERE p.recipient = m.recipient AND p.sender = m.sender AND NOT m.transactional
-    )
+  WHERE m.id = w.message_id AND {_may_go("m", "w")}
   RETURNING m.id, w.outbox_id, m.conversation_id, m.channel, m.sender, m.recipient, m.subject, m.body,
     m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
     m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by
@@ -52,7 +64,7 @@ SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender,
   c.body, c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
   c.expire_time, c.priority, c.transactional, c.reply_to, c.sealed_by, taken.abandoned
 FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
-"""
+"""  # noqa: S608 - only aliases of this module go into the text
 
 _CLAIM = HotStatement(
     _STATEMENT.replace(
@@ -65,20 +77,15 @@ _CLAIM = HotStatement(
 _CLAIM_SOME = HotStatement(
     _STATEMENT.replace(
         "<work>",
-        """
+        f"""
     SELECT u.outbox_id, u.message_id, u.abandoned
     FROM (
       SELECT taken.id AS outbox_id, unnest(taken.message_ids) AS message_id, taken.abandoned FROM taken
     ) u, messages n
-    WHERE n.id = u.message_id AND n.state IN ('pending', 'scheduled')
-      AND NOT (u.abandoned AND coalesce(n.next_attempt_time > now() + interval '1 second', false))
-      AND (n.expire_time IS NULL OR n.expire_time > now())
-      AND NOT EXISTS (
-        SELECT FROM opt_outs p WHERE p.recipient = n.recipient AND p.sender = n.sender AND NOT n.transactional
-      )
+    WHERE n.id = u.message_id AND {_may_go("n", "u")}
       AND (%(only)s::uuid[] IS NULL OR n.id = ANY(%(only)s::uuid[]))
     ORDER BY u.message_id LIMIT %(limit)s
-  """,
+  """,  # noqa: S608 - the same
     )
 )
 

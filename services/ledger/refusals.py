@@ -7,6 +7,7 @@ from datetime import datetime
 from services.kit.ids import new_id
 from services.ledger.arrays import plain_array
 from services.ledger.burying import burying
+from services.ledger.claims import comes_later
 from services.ledger.database import HotConnection
 from services.ledger.outbox import DEAD_LETTER_SUBJECT, EVENT_SUBJECT
 
@@ -17,8 +18,7 @@ _DEAD = "SELECT id, channel, provider, error_code, error_code, error_message, at
 # for another attempt at a later time has one.
 _REFUSE = f"""
 WITH waiting AS (
-  SELECT m.id, e.subject, m.attempt_count > 0
-    AND coalesce(m.next_attempt_time > now() + interval '1 second', false) AS has_own, CASE
+  SELECT m.id, e.subject, m.attempt_count > 0 AND {comes_later("m")} AS has_own, CASE
     WHEN m.expire_time <= now() THEN 'expired'
     WHEN NOT m.transactional AND EXISTS (
       SELECT FROM opt_outs o WHERE o.recipient = m.recipient AND o.sender = m.sender

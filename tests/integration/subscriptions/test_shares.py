@@ -53,19 +53,13 @@ async def claims(desk: Desk, database: Database, count: int) -> Counter[str]:
     return posted
 
 
-async def test_busy_endpoints_get_alike(book: Book, desk: OpenDesk, database: Database) -> None:
-    one = desk(start=False)
-    made = await subscribe(one, book, 6, events=1000)
-    posted = await claims(one, database, 16)
-    assert set(posted) == set(made)
-    assert min(posted.values()) > 0.7 * max(posted.values())
-
-
-async def test_more_endpoints_than_there_is_room_for_get_alike(
-    book: Book, desk: OpenDesk, database: Database
+# Six endpoints, and more of them than there is room for.
+@pytest.mark.parametrize(("endpoints", "events"), [(6, 1000), (48, 300)])
+async def test_busy_endpoints_get_alike(
+    book: Book, desk: OpenDesk, database: Database, endpoints: int, events: int
 ) -> None:
     one = desk(start=False)
-    made = await subscribe(one, book, 48, events=300)
+    made = await subscribe(one, book, endpoints, events=events)
     posted = await claims(one, database, 16)
     assert set(posted) == set(made)
     assert min(posted.values()) > 0.7 * max(posted.values())

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from services.kit.guarded_http import GuardedClient
+from services.kit.guarded_http import Answer, GuardedClient
 from services.kit.networks import parse_networks
 from services.kit.public_targets import TargetPolicy, parse_ports
 
@@ -245,43 +245,12 @@ async def test_an_answer_that_stalls_is_what_its_status_says(
     await client.close()
 
 
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok",),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", b"ok"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nok"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"no length\r\nok\r\n"),
-    ],
-)
-async def test_an_answer_cut_short_or_garbled_is_what_its_status_says(pieces: tuple[bytes, ...]) -> None:
+async def _asked(times: int, pieces: tuple[bytes, ...], *, kept: bool) -> tuple[list[Answer], int]:
+    """Ask a server that answers in pieces; return its answers, and how many connections that took.
+
+    `kept`: it waits for the next request on the same one.
+    """
     connections = 0
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await reader.readuntil(b"{}")
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=60)
-    for _ in range(2):
-        answered = await client.post(url, b"{}", {})
-        assert (answered.status, answered.error) == (200, None)
-    await client.close()
-    server.close()
-    # What is wrong with an answer is wrong with its connection.
-    assert connections == 2
-
-
-async def test_an_answer_in_pieces_leaves_the_connection_for_the_next() -> None:
-    connections = 0
-    pieces = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -293,15 +262,39 @@ async def test_an_answer_in_pieces_leaves_the_connection_for_the_next() -> None:
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0.01)
+                if not kept:
+                    break
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=60)
-    for _ in range(3):
-        assert (await client.post(url, b"{}", {})).status == 200
+    answers = [await client.post(url, b"{}", {}) for _ in range(times)]
     await client.close()
     server.close()
+    return answers, connections
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", b"ok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"no length\r\nok\r\n"),
+    ],
+)
+async def test_an_answer_cut_short_or_garbled_is_what_its_status_says(pieces: tuple[bytes, ...]) -> None:
+    answers, connections = await _asked(2, pieces, kept=False)
+    assert [(one.status, one.error) for one in answers] == [(200, None)] * 2
+    # What is wrong with an answer is wrong with its connection.
+    assert connections == 2
+
+
+async def test_an_answer_in_pieces_leaves_the_connection_for_the_next() -> None:
+    pieces = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n"
+    answers, connections = await _asked(3, pieces, kept=True)
+    assert [one.status for one in answers] == [200] * 3
     assert connections == 1
 
 

@@ -7,18 +7,13 @@ from typing import ClassVar, Self
 
 import pytest
 
-from services.providers.base import (
-    OutboundMessage,
-    Retryable,
-)
+from services.providers.base import OutboundMessage, Retryable
 from services.providers.smtp import SmtpProvider
 from tests.unit.providers.contract.adapter import Behaviour, ProviderAdapter, text_message
 from tests.unit.providers.contract.suite import ProviderContract
 from tests.unit.providers.smtp_server import PASSWORD, MailServer, ReceivedMail, quick
 
 _DATE = re.compile(rb"^Date: .*\r\n", re.MULTILINE)
-
-
 _MESSAGE_ID = re.compile(rb"^Message-ID: <([^@]+)@", re.MULTILINE)
 
 
