@@ -99,11 +99,8 @@ class ConversationRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "conversations": [render.conversation(item) for item in response.conversations],
-                "next_page_token": response.next_page_token or None,
-            }
+        return render.page(
+            "conversations", map(render.conversation, response.conversations), response.next_page_token
         )
 
     async def get_conversation(self, request: Request, conversation_id: str) -> Response:
@@ -126,12 +123,7 @@ class ConversationRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "messages": [render.message(message) for message in response.messages],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("messages", map(render.message, response.messages), response.next_page_token)
 
     async def list_conversation_changes(
         self, request: Request, conversation_id: str, page_size: PageSize = 0, page_token: PageToken = ""
@@ -144,11 +136,8 @@ class ConversationRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "changes": [render.conversation_change(change) for change in response.changes],
-                "next_page_token": response.next_page_token or None,
-            }
+        return render.page(
+            "changes", map(render.conversation_change, response.changes), response.next_page_token
         )
 
     async def search_messages(self, request: Request, body: schemas.SearchRequest) -> Response:
@@ -165,15 +154,8 @@ class ConversationRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "hits": [
-                    {"message": render.message(hit.message), "highlight": hit.highlight}
-                    for hit in response.hits
-                ],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        hits = ({"message": render.message(hit.message), "highlight": hit.highlight} for hit in response.hits)
+        return render.page("hits", hits, response.next_page_token)
 
     async def mark_conversation_read(
         self, request: Request, conversation_id: str, body: schemas.ReadRequest | None = None

@@ -80,11 +80,8 @@ class DispatchRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "dead_letters": [render.dead_letter(item) for item in response.dead_letters],
-                "next_page_token": response.next_page_token or None,
-            }
+        return render.page(
+            "dead_letters", map(render.dead_letter, response.dead_letters), response.next_page_token
         )
 
     async def replay_dead_letters(self, request: Request, body: schemas.ReplayRequest) -> Response:

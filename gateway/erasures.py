@@ -82,12 +82,7 @@ class ErasureRoutes:
             pb.ListErasuresRequest(page_size=page_size, page_token=page_token),
             request,
         )
-        return render.answer(
-            {
-                "erasures": [_erasure(item) for item in response.erasures],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("erasures", map(_erasure, response.erasures), response.next_page_token)
 
     async def get_erasure(self, request: Request, erasure_id: str) -> Response:
         """Return one erasure."""

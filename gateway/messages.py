@@ -143,12 +143,7 @@ class MessageRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "messages": [render.message(message) for message in response.messages],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("messages", map(render.message, response.messages), response.next_page_token)
 
     async def get_message(self, request: Request, message_id: str) -> Response:
         """Return one message."""
@@ -164,12 +159,7 @@ class MessageRoutes:
             pb.ListMessageEventsRequest(message_id=message_id, page_size=page_size, page_token=page_token),
             request,
         )
-        return render.answer(
-            {
-                "events": [render.message_event(event) for event in response.events],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("events", map(render.message_event, response.events), response.next_page_token)
 
     async def list_dispatch_attempts(self, request: Request, message_id: str) -> Response:
         """Return every try to hand the message to a provider."""

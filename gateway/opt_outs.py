@@ -58,12 +58,7 @@ class OptOutRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "opt_outs": [_opt_out(item) for item in response.opt_outs],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("opt_outs", map(_opt_out, response.opt_outs), response.next_page_token)
 
     async def add_opt_out(self, request: Request, body: shapes.OptOutRequest) -> Response:
         """Refuse every further message from the one to the other; 200 when it was refused before."""
@@ -114,12 +109,7 @@ class OptOutRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "events": [_event(item) for item in response.events],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("events", map(_event, response.events), response.next_page_token)
 
 
 def _opt_out(item: consent_pb2.OptOut) -> render.Json:

@@ -5,6 +5,7 @@ are not set, and texts and numbers that are empty unless there is something to s
 """
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -25,6 +26,11 @@ Json = dict[str, Any]
 def answer(data: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return the HTTP answer of a JSON value."""
     return Response(orjson.dumps(data), status, headers, "application/json")
+
+
+def page(name: str, items: Iterable[Json], next_page_token: str) -> Response:
+    """Return the HTTP answer of one page of a list; the token is null on the last."""
+    return answer({name: list(items), "next_page_token": next_page_token or None})
 
 
 def when(message: Protobuf, field: str) -> str | None:

@@ -57,11 +57,8 @@ class SubscriptionRoutes:
             pb.ListSubscriptionsRequest(page_size=page_size, page_token=page_token),
             request,
         )
-        return render.answer(
-            {
-                "subscriptions": [_subscription(item) for item in response.subscriptions],
-                "next_page_token": response.next_page_token or None,
-            }
+        return render.page(
+            "subscriptions", map(_subscription, response.subscriptions), response.next_page_token
         )
 
     async def create_subscription(self, request: Request, body: shapes.SubscriptionRequest) -> Response:
@@ -169,12 +166,7 @@ class SubscriptionRoutes:
             ),
             request,
         )
-        return render.answer(
-            {
-                "deliveries": [_delivery(item) for item in response.deliveries],
-                "next_page_token": response.next_page_token or None,
-            }
-        )
+        return render.page("deliveries", map(_delivery, response.deliveries), response.next_page_token)
 
 
 def _subscription(item: subscription_pb2.Subscription) -> render.Json:
