@@ -158,15 +158,20 @@ gen: $(READY) ## Generate gen/ from protos/
 	rm -rf gen && mkdir gen
 	$(call generate,gen)
 
-# With Node and the npm registry it takes seconds; without them the test of the TypeScript client is skipped.
-$(TYPESCRIPT)/node_modules: $(TYPESCRIPT)/package-lock.json
-	@( cd $(TYPESCRIPT) && npm ci --no-audit --no-fund --loglevel=error --fetch-retries=0 && touch node_modules ) \
-		2>/dev/null || { rm -rf $@; echo "No packages for the TypeScript client: its test is skipped"; }
+# Node and npm come with the locked requirements, whatever the machine has.
+NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TYPESCRIPT)
+NPM_CI := $(NPM) ci --no-audit --no-fund --no-update-notifier
+
+# It takes seconds; without the npm registry the test of the TypeScript client is skipped.
+$(TYPESCRIPT)/node_modules: $(TYPESCRIPT)/package-lock.json | $(READY)
+	@{ $(NPM_CI) --loglevel=error --fetch-retries=0 >/dev/null && touch $@; } || { \
+		rm -rf $@; echo "No packages for the TypeScript client: its test is skipped"; }
 
 .PHONY: typescript
-typescript: ## Build the TypeScript client from a running server: make typescript ARGS=http://127.0.0.1:8000
-	cd $(TYPESCRIPT) && npm ci --no-audit --no-fund
-	cd $(TYPESCRIPT) && POSTHOUSE_URL=$(or $(ARGS),http://127.0.0.1:8000) npm run generate && npm run build
+typescript: $(READY) ## Build the TypeScript client from a running server: make typescript ARGS=http://127.0.0.1:8000
+	$(NPM_CI)
+	POSTHOUSE_URL=$(or $(ARGS),http://127.0.0.1:8000) $(NPM) run generate
+	$(NPM) run build
 
 .PHONY: migrate
 migrate: $(READY) ## Bring the database of DATABASE_URL to the newest schema

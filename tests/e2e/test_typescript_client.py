@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from tests.e2e.stack import E2eStack
 
 _CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
+# Node and npm of the locked requirements, whatever the machine has.
+_BIN = Path(sys.executable).parent
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine"),
     pytest.mark.skipif(
         not (_CLIENT / "node_modules").is_dir(),
         reason="its packages are missing: `make test` installs them, where it reaches the npm registry",
@@ -34,25 +36,21 @@ def _run(folder: Path, *command: str, url: str) -> str:
     result = subprocess.run(  # noqa: S603 - our own
         command,
         check=False, capture_output=True, text=True, cwd=folder,
-        env={**os.environ, "POSTHOUSE_URL": url},
+        env={**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}", "POSTHOUSE_URL": url},
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
 def test_it_is_generated_checked_built_and_used(stack: E2eStack, copy: Path) -> None:
-    npm = shutil.which("npm")
-    node = shutil.which("node")
-    assert npm is not None
-    assert node is not None
-    _run(copy, npm, "run", "generate", url=stack.url)
-    _run(copy, npm, "run", "build", url=stack.url)
+    _run(copy, "npm", "run", "generate", url=stack.url)
+    _run(copy, "npm", "run", "build", url=stack.url)
     example = ["dist/examples/send.js", stack.url, "+15551234567", "+15559870201", "Hello"]
-    lines = _run(copy, node, *example, url=stack.url).splitlines()
+    lines = _run(copy, "node", *example, url=stack.url).splitlines()
     assert {"accepted", "sending", "sent", "delivered"} <= {line.split()[0] for line in lines}
     assert "delivered by simulator" in lines
     assert lines[-3:] == ["202 400", "400 INVALID_FIELD: to", "1 conversation"]
     wrong = (copy / "examples" / "send.ts").read_text().replace('body: "One"', 'text: "One"')
     (copy / "examples" / "send.ts").write_text(wrong)
     with pytest.raises(AssertionError, match="'text' does not exist"):
-        _run(copy, npm, "run", "build", url=stack.url)
+        _run(copy, "npm", "run", "build", url=stack.url)
