@@ -1,0 +1,1 @@
+"""Programs for whoever works on Posthouse; it runs without them."""
