@@ -2,21 +2,21 @@
 
 # Builds the environment; pip and what building needs stay behind in this stage.
 FROM python:3.11-slim AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/posthouse
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/posthouse/bin/python
+RUN python -m venv --without-pip /opt/posthouse
 WORKDIR /src
 # The requirements change seldom: a layer of their own.
 COPY requirements.lock ./
-RUN /opt/posthouse/bin/pip install --require-hashes --no-deps -r requirements.lock
+RUN pip install --require-hashes --no-deps -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY gen/ gen/
 COPY services/ services/
 COPY gateway/ gateway/
 COPY cli/ cli/
-RUN /opt/posthouse/bin/pip install --no-deps .
+RUN pip install --no-deps .
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/posthouse --create-home posthouse
+RUN useradd --uid 10001 --home-dir /var/lib/posthouse --create-home --skel /dev/null --shell /usr/sbin/nologin posthouse
 COPY --from=build /opt/posthouse /opt/posthouse
 ENV PATH=/opt/posthouse/bin:$PATH \
     PYTHONUNBUFFERED=1 \
