@@ -25,6 +25,11 @@ UntilOption = Annotated[datetime | None, typer.Option(help="Only before this tim
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder of the stack's data (default: .posthouse)")]
 
 
+def local_settings(data_dir: Path | None) -> Settings:
+    """Return the settings of a command; `data_dir` is the folder it was given, if any."""
+    return load_settings(**({} if data_dir is None else {"data_dir": data_dir}))
+
+
 def settings_of(data_dir: Path | None, process: str) -> Settings:
     """Return the settings of a command, and have it log as `process`.
 
@@ -32,7 +37,7 @@ def settings_of(data_dir: Path | None, process: str) -> Settings:
     """
     from cli.datadir import DataDir  # noqa: PLC0415 - not to be had on Windows
 
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    settings = local_settings(data_dir)
     configure_logging(process, level="error", style="console")
     # It sets a level of its own, and warns of every try; the command says once that none succeeded.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -1,13 +1,12 @@
 """The `posthouse` command."""
 
 import importlib
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import dead_letters, encryption, keys, privacy, search, webhooks
-from cli.direct import DataDirOption, settings_of
+from cli.direct import DataDirOption, local_settings, settings_of
 from cli.supervisor import FIRST_PAUSE, LONGEST_PAUSE
 from services.kit.config import WrongSettingError, load_settings, refuse
 from services.kit.exposure import check_exposure
@@ -32,7 +31,7 @@ app.add_typer(search.app, name="search")
 
 @app.command()
 def up(
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
+    data_dir: DataDirOption = None,
     http_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port of the HTTP gateway (default: 8000)")
     ] = None,
@@ -105,14 +104,14 @@ def gateway() -> None:
 def monitor_simulator(
     host: Annotated[str, typer.Option(help="Address to bind to")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one")] = 8010,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Run a Collections Monitor to try: tenants in monitor.json of the data folder, over HTTP."""
     import asyncio  # noqa: PLC0415 - only this command needs it
 
     from cli.monitor_simulator import serve  # noqa: PLC0415 - the same
 
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    settings = local_settings(data_dir)
     try:
         asyncio.run(serve(settings.data_dir / "monitor.json", host, port))
     except OSError as error:
@@ -147,7 +146,7 @@ def demo(
     url: Annotated[
         str | None, typer.Option(help="Address of the gateway (default: the stack in --data-dir)")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data (default: .posthouse)")] = None,
+    data_dir: DataDirOption = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up")] = 30.0,
     api_key: Annotated[
         str,
@@ -158,7 +157,7 @@ def demo(
     from cli.datadir import DataDir  # noqa: PLC0415 - only this command needs it
     from cli.demo import Demo, running_url  # noqa: PLC0415 - the same
 
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    settings = local_settings(data_dir)
     place = url or running_url(DataDir(settings.data_dir), settings)
     raise typer.Exit(Demo(place, timeout=timeout, api_key=api_key).run())
 
@@ -175,7 +174,7 @@ def health(
     from cli.datadir import DataDir  # noqa: PLC0415 - only this command needs it
     from cli.health import address_of, is_healthy, running  # noqa: PLC0415 - the same
 
-    settings = load_settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    settings = local_settings(data_dir)
     settings = running(DataDir(settings.data_dir).read_state(), settings)
     try:
         address = address_of(process, settings)
