@@ -24,6 +24,7 @@ from benchmarks.results import Load
 from cli.datadir import DataDir, StackState
 from cli.embedded.spawn import Process, kill, last_line, spawn
 from services.kit.ids import first_id_at
+from tests.ports import free_ports
 
 # The processes whose cost is shown.
 PROCESSES = ("message", "dispatch", "conversation", "gateway", "postgres", "nats")
@@ -207,18 +208,6 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
     own = ("POSTHOUSE_", "RATE_LIMIT_", "DATABASE_URL", "NATS_URL")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(own)}
     return {**kept, **settings}
-
-
-def free_ports(count: int) -> int:
-    """Return the first of `count` neighbouring ports that are free at the moment."""
-    while True:
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            first: int = probe.getsockname()[1]
-            for port in range(first + 1, first + count):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
 
 
 def _module(module: str, *arguments: object, stdout: int | None = None) -> Process:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.stack import BenchStack, StartFailedError, environment, free_ports, running_stack
+from benchmarks.stack import BenchStack, StartFailedError, environment, running_stack
 from cli.embedded.spawn import Process, spawn
+from tests.ports import free_ports
 
 
 def main() -> None:
