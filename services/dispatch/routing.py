@@ -32,10 +32,6 @@ class Router:
             if (rule := routes.only(channel)) is not None
         }
 
-    def carries(self, message: ClaimedMessage) -> bool:
-        """Tell whether the message has a route."""
-        return bool(self._of(message))
-
     def providers_of(self, message: ClaimedMessage) -> list[str]:
         """Return the providers of the message's route, in its order."""
         return [route.provider for route in self._of(message)]

@@ -84,13 +84,6 @@ class PreconditionError(PosthouseError):
     reason = "ILLEGAL_STATE"
 
 
-class InProgressError(PosthouseError):
-    """Another call is doing the same work right now."""
-
-    code = grpc.StatusCode.ABORTED
-    reason = "IDEMPOTENCY_KEY_IN_PROGRESS"
-
-
 class OverloadedError(PosthouseError):
     """A bounded queue is used up."""
 

@@ -1,7 +1,7 @@
 """The routes as the settings write them: which providers carry a message, and in what order."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -92,16 +92,6 @@ class Routes:
             names = [name for rule in known for name in rule.providers]
             self.providers[channel] = list(dict.fromkeys(names))
             known.reverse()
-
-    @classmethod
-    def plain(cls, providers: Mapping[str, Sequence[str]]) -> "Routes":
-        """Return routes that depend on the channel alone."""
-        return cls(
-            [
-                Rule(channel, channel, tuple((Share(name),) for name in names))
-                for channel, names in providers.items()
-            ]
-        )
 
     def find(self, channel: str, sender: str, recipient: str) -> Rule | None:
         """Return the route of a message between two canonical addresses; None when there is none."""

@@ -45,8 +45,3 @@ REPORTABLE: Final = (SENT, DELIVERED, READ, UNDELIVERED, FAILED)
 def can_move(current: str, target: str) -> bool:
     """Tell whether a message may move from one state to another."""
     return target in MOVES[current]
-
-
-def sources_of(target: str) -> list[str]:
-    """Return the states from which a message may move to `target`, for a statement's condition."""
-    return [state for state, targets in MOVES.items() if target in targets]

@@ -14,7 +14,7 @@ from services.dispatch.retry import RetryPolicy, settlement_of
 from services.dispatch.retry_budget import RetryBudget
 from services.dispatch.routing import Router
 from services.kit.breaker import BreakerPolicy
-from services.kit.routes import Routes
+from services.kit.routes import parse_routes
 from services.ledger.tries import Try
 from services.providers.base import Rejected, Retryable
 from tests.unit.kit.test_breaker import Time
@@ -32,7 +32,7 @@ class _Quick:
 
 def _router() -> Router:
     providers: Any = {name: _Quick() for name in _ROUTING["sms"]}
-    return Router(Routes.plain(_ROUTING), providers, failover_after=2)
+    return Router(parse_routes("sms=first,second,third"), providers, failover_after=2)
 
 
 def _gate(**rates: float) -> Gate:
@@ -84,7 +84,7 @@ def test_the_next_of_the_route_has_a_go(history: History, provider: str, reason:
 
 def test_a_channel_without_a_route_has_no_provider() -> None:
     assert _router().choose(claimed(channel="voice")) is None
-    assert not _router().carries(claimed(channel="voice"))
+    assert _router().providers_of(claimed(channel="voice")) == []
 
 
 def test_an_open_breaker_leads_to_the_next() -> None:

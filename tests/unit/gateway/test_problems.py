@@ -23,7 +23,6 @@ URL = "/api/v1/messages/m1"
         (errors.UnauthenticatedError("who"), 401),
         (errors.ForbiddenError("no"), 403),
         (errors.NotFoundError("none"), 404),
-        (errors.InProgressError("wait"), 409),
         (errors.PreconditionError("sent already"), 409),
         (errors.PreconditionError("no", reason="OPTED_OUT"), 422),
         (errors.InvalidRequestError("no", reason="TOO_LARGE"), 413),

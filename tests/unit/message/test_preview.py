@@ -9,7 +9,7 @@ import pytest
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.rate_limit_clients import Client
 from services.kit.rate_limits import RateLimiter
-from services.kit.routes import Routes
+from services.kit.routes import parse_routes
 from services.kit.sliding_window import MemoryWindows
 from services.message import preview as module
 from services.message.preview import Previewer
@@ -43,7 +43,7 @@ def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def previewer(limits: SubmissionLimiter | None) -> Previewer:
     ledger: Any = NoLedger()
-    routes = Routes.plain({"sms": ["a", "b"]})
+    routes = parse_routes("sms=a,b")
     return Previewer(
         ledger,
         routes=routes,
