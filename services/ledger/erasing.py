@@ -10,11 +10,16 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg.rows import TupleRow
 
+from services.kit.ids import first_id_at
 from services.ledger.arrays import plain_array
 from services.ledger.database import HotConnection
 from services.ledger.outbox import EVENT_SUBJECT
 
 BATCH_SIZE: Final = 500
+
+# An outcome or a receipt may be being recorded: once the messages are locked it has been, and the statement
+# that then begins sees all that it has left.
+_LOCK_MESSAGES = "SELECT id FROM messages WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE"
 
 # What a dispatcher is about to send is left until it is settled. A webhook tells of a message after it was
 # accepted; the minute is for clocks. One that tells of others as well goes all the same: it is raw.
@@ -82,10 +87,13 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# What waits for its time is not old, however long ago it was accepted.
+_BOUND = "SELECT now() - make_interval(days => %s)"
+
+# What waits for its time is not old, however long ago it was accepted. The id finds what is old by the clock
+# of the process that took it in, which may be wrong.
 _EXPIRED = """
 SELECT id::text, conversation_id::text FROM messages
-WHERE id < %(bound)s::uuid AND state NOT IN ('pending', 'scheduled', 'sending')
+WHERE id < %(bound)s::uuid AND create_time < %(time)s AND state NOT IN ('pending', 'scheduled', 'sending')
 ORDER BY id LIMIT %(limit)s
 """
 
@@ -111,8 +119,10 @@ async def delete_messages(connection: HotConnection, ids: Sequence[str], *, wait
 
     Without `waiting`, so do those that wait: a dead letter may have been replayed just now.
     """
-    cursor = await connection.execute(_DELETE, {"ids": plain_array(ids), "waiting": waiting})
-    row = await cursor.fetchone()
+    async with connection.transaction():
+        await connection.execute(_LOCK_MESSAGES, (plain_array(ids),))
+        cursor = await connection.execute(_DELETE, {"ids": plain_array(ids), "waiting": waiting})
+        row = await cursor.fetchone()
     return Deleted(*row) if row else Deleted(0, 0)
 
 
@@ -123,11 +133,15 @@ async def drop_conversations(connection: HotConnection, ids: Sequence[str]) -> i
         return await _count(await connection.execute(_DROP_CONVERSATIONS, (plain_array(ids),)))
 
 
-async def delete_old_messages(connection: HotConnection, *, bound: str) -> int:
-    """Delete the messages with ids below `bound` that nothing will happen to; return their number."""
+async def delete_old_messages(connection: HotConnection, *, days: int) -> int:
+    """Delete the messages of more than `days` ago that nothing will happen to; return their number."""
+    row = await (await connection.execute(_BOUND, (days,))).fetchone()
+    assert row is not None  # noqa: S101 - a constant always has a row
     total = 0
     while True:
-        cursor = await connection.execute(_EXPIRED, {"bound": bound, "limit": BATCH_SIZE})
+        cursor = await connection.execute(
+            _EXPIRED, {"bound": first_id_at(row[0]), "time": row[0], "limit": BATCH_SIZE}
+        )
         rows = await cursor.fetchall()
         if not rows:
             return total

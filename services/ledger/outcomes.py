@@ -19,6 +19,7 @@ _DEAD = """SELECT id, channel, provider, dead_reason, error_code, error_message,
 
 # A receipt may have overtaken the outcome, and another dispatcher may have taken the message over: the
 # attempt and an event are recorded in any case, the state moves only where that is legal for this attempt.
+# Of a message that has been erased nothing is.
 # What moves nothing is an event of type `receipt`, as it is with receipts: any other would name a state.
 # The UPDATE returns all that the steps after it need: a plan made once joins its parts row by row.
 _SETTLE = HotStatement(f"""
@@ -44,8 +45,10 @@ WITH input AS (
       AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN
       CASE WHEN i.state = 'pending' THEN now() + make_interval(secs => i.delay) END
       ELSE m.next_attempt_time END,
-    provider = coalesce(i.provider, m.provider),
-    provider_message_id = coalesce(i.provider_message_id, m.provider_message_id),
+    provider = CASE WHEN m.attempt_count = i.attempt THEN coalesce(i.provider, m.provider)
+      ELSE m.provider END,
+    provider_message_id = CASE WHEN m.attempt_count = i.attempt
+      THEN coalesce(i.provider_message_id, m.provider_message_id) ELSE m.provider_message_id END,
     error_code = CASE WHEN m.attempt_count = i.attempt
       AND m.state || '>' || i.state = ANY({LEGAL_MOVES}) THEN i.error_code ELSE m.error_code END,
     error_message = CASE WHEN m.attempt_count = i.attempt
@@ -53,7 +56,8 @@ WITH input AS (
   FROM input i WHERE m.id = i.id
   RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.channel,
     m.attempt_count, i.attempt, i.state AS target, i.event, i.provider, i.error_code, i.error_message,
-    i.delay, i.dead_reason, i.retry_id, i.retry_subject
+    i.delay, i.dead_reason, i.retry_id, i.retry_subject, i.outcome, i.start_time, i.route_reason,
+    i.provider_message_id
 ), tried AS (
   INSERT INTO dispatch_attempts AS a (
     message_id, number, provider, outcome, start_time, end_time, provider_message_id, error_code,
@@ -61,7 +65,7 @@ WITH input AS (
   )
   SELECT id, attempt, provider, outcome, start_time, now(), provider_message_id, error_code, error_message,
     route_reason
-  FROM input WHERE outcome IS NOT NULL
+  FROM moved WHERE outcome IS NOT NULL
   ON CONFLICT (message_id, number) DO UPDATE SET outcome = excluded.outcome, end_time = excluded.end_time,
     provider = excluded.provider, route_reason = coalesce(a.route_reason, excluded.route_reason),
     provider_message_id = excluded.provider_message_id, error_code = excluded.error_code,

@@ -30,6 +30,14 @@ FROM unnest(
 )
 """)
 
+# A failure of an attempt before the present one moves the message only where its state rests on that attempt:
+# SENT, under the id the provider gave it. What waits, is under way or unknown has its own end to come. That
+# an attempt was taken or has arrived counts whichever it was, and is then what the state rests on.
+_EARLIER = "n.attempt > 0 AND n.attempt < m.attempt_count"
+_MOVES = f"""m.state || '>' || n.state = ANY({LEGAL_MOVES}) AND NOT ({_EARLIER}
+      AND n.state IN ('undelivered', 'failed')
+      AND (m.state <> 'sent' OR m.provider_message_id IS DISTINCT FROM n.provider_message_id))"""
+
 # A receipt whose key is known changes nothing. News of a message that has moved on already is an event of
 # type `receipt`; news of a message we do not know stays in provider_events without one.
 # The UPDATE returns all that the steps after it need: a plan made once joins its parts row by row. For the
@@ -55,19 +63,16 @@ WITH input AS (
 ), moved AS (
   UPDATE messages m SET
     event_count = m.event_count + 1,
-    state = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.state ELSE m.state END,
-    state_sequence = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES})
-      THEN m.event_count + 1 ELSE m.state_sequence END,
-    update_time = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN now()
-      ELSE m.update_time END,
-    next_attempt_time = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN NULL
-      ELSE m.next_attempt_time END,
-    provider = coalesce(m.provider, n.provider),
-    provider_message_id = coalesce(m.provider_message_id, n.provider_message_id),
-    error_code = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.error_code
-      ELSE m.error_code END,
-    error_message = CASE WHEN m.state || '>' || n.state = ANY({LEGAL_MOVES}) THEN n.detail
-      ELSE m.error_message END
+    state = CASE WHEN {_MOVES} THEN n.state ELSE m.state END,
+    state_sequence = CASE WHEN {_MOVES} THEN m.event_count + 1 ELSE m.state_sequence END,
+    update_time = CASE WHEN {_MOVES} THEN now() ELSE m.update_time END,
+    next_attempt_time = CASE WHEN {_MOVES} THEN NULL ELSE m.next_attempt_time END,
+    provider = CASE WHEN {_EARLIER} AND {_MOVES} THEN n.provider ELSE coalesce(m.provider, n.provider) END,
+    provider_message_id = CASE WHEN {_EARLIER} AND {_MOVES}
+      THEN coalesce(n.provider_message_id, m.provider_message_id)
+      ELSE coalesce(m.provider_message_id, n.provider_message_id) END,
+    error_code = CASE WHEN {_MOVES} THEN n.error_code ELSE m.error_code END,
+    error_message = CASE WHEN {_MOVES} THEN n.detail ELSE m.error_message END
   FROM news n WHERE m.id = n.message_id
   RETURNING m.id, m.event_count, m.state, m.state_sequence = m.event_count AS moved, m.conversation_id,
     m.channel, m.sender, m.recipient, n.event_key, n.provider, n.state AS target, n.attempt, n.provider_time,

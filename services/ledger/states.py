@@ -27,8 +27,10 @@ MOVES: Final[dict[str, frozenset[str]]] = {
     UNDELIVERED: frozenset({DELIVERED, READ}),
     DELIVERED: frozenset({READ}),
     READ: frozenset(),
-    FAILED: frozenset({PENDING}),  # only by replay of its dead letter
-    CANCELLED: frozenset(),
+    # PENDING only by replay of its dead letter. What was given up or cancelled may have arrived all the same:
+    # an attempt of unknown outcome had been taken.
+    FAILED: frozenset({PENDING, DELIVERED, READ}),
+    CANCELLED: frozenset({DELIVERED, READ}),
     RECEIVED: frozenset(),
 }
 

@@ -45,7 +45,8 @@ def distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> li
             provider=name,
             event_key=event_key,
             message_id=message_id,
-            state=receipt.state,
+            # Our FAILED is for what was given up here, and has a dead letter.
+            state="undelivered" if receipt.state == "failed" else receipt.state,
             attempt=receipt.attempt,
             provider_message_id=receipt.provider_message_id or None,
             provider_time=receipt.provider_time,
@@ -59,10 +60,14 @@ def distinct_receipts(name: str, receipts: Sequence[Receipt], log_id: str) -> li
 async def park_unplaced(database: Database, rows: list[ReceiptRow]) -> tuple[list[ReceiptRow], int]:
     """Return the rows that can be applied now, and the number of those that were parked.
 
-    A row that names no message of ours gets the one whose attempt has the provider's id. Parking is
-    committed here already: parked twice is parked once.
+    A row that names no message of ours, or no attempt, gets those that the provider's id belongs to. Parking
+    is committed here already: parked twice is parked once.
     """
-    unplaced = [row for row in rows if row.message_id is None and row.provider_message_id is not None]
+    unplaced = [
+        row
+        for row in rows
+        if row.provider_message_id is not None and (row.message_id is None or not row.attempt)
+    ]
     if not unplaced:
         return rows, 0
     async with database.hot() as connection:
@@ -70,7 +75,7 @@ async def park_unplaced(database: Database, rows: list[ReceiptRow]) -> tuple[lis
         attempts = await find_attempts(connection, unplaced[0].provider, ids)
         for row in unplaced:
             found = attempts.get(row.provider_message_id or "")
-            if found is not None:
+            if found is not None and row.message_id in {None, found.message_id}:
                 row.message_id = found.message_id
                 row.attempt = row.attempt or found.attempt
         waiting = [row for row in unplaced if row.message_id is None]

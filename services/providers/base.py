@@ -120,7 +120,9 @@ class Receipt:
     """News of a message we sent.
 
     `message_id` is ours, from what we gave the provider; empty when only `provider_message_id` is known.
-    `state` is one of ledger.states.REPORTABLE, or empty for news that moves nothing (opened, clicked).
+    `state` is one of ledger.states.REPORTABLE, or empty for news that moves nothing (opened, clicked);
+    "failed" is taken as "undelivered". `attempt` is the one reported on, as it was given to the provider;
+    without it, the news counts for the attempt that has `provider_message_id`, or else for the latest.
     """
 
     event_key: str

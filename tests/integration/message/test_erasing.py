@@ -212,12 +212,17 @@ async def test_messages_go_when_they_are_old_enough(database: Database, book: Bo
     old, young = "01890000-0000-7000-8000-00000000000", "01a20000-0000-7000-8000-00000000000"
     await book.accept(make_inbound("old-1", body="old"), make_draft(body="waits"), ids=[f"{old}1", f"{old}2"])
     await book.accept(make_inbound("old-3", sender="+15557770000", body="alone"), ids=[f"{old}3"])
+    await book.rows(
+        "UPDATE messages SET create_time = now() - interval '2 years' WHERE body IN ('old', 'alone')"
+    )
     await book.accept(make_inbound("new", body="new"), ids=[f"{young}1"])
+    # Taken in just now by a process whose clock is years behind.
+    await book.accept(make_inbound("slow", body="slow"), ids=[f"{old}4"])
     retention = Retention(DAY, DAY, DAY, DAY, DAY)
     cleaner = Cleaner(database, retention, message_days=365)
     assert (await cleaner.clean())["messages"] == 2
     assert await book.value("SELECT count(*) FROM messages WHERE body IN ('old', 'alone')") == 0
-    assert await book.value("SELECT count(*) FROM messages WHERE body IN ('waits', 'new')") == 2
+    assert await book.value("SELECT count(*) FROM messages WHERE body IN ('waits', 'new', 'slow')") == 3
     assert (
         await book.value(
             "SELECT count(*) FROM conversations WHERE '+15557770000' IN (participant_a, participant_b)"
@@ -227,5 +232,5 @@ async def test_messages_go_when_they_are_old_enough(database: Database, book: Bo
     counts = (
         "SELECT message_count, inbound_count FROM conversations WHERE %s IN (participant_a, participant_b)"
     )
-    assert await book.rows(counts, CONTACT) == [(6, 2)]
+    assert await book.rows(counts, CONTACT) == [(7, 3)]
     assert "messages" not in await Cleaner(database, retention).clean()
