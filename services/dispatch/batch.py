@@ -220,16 +220,17 @@ class Batch:
         waiting = list(parts)
         while waiting:
             part, waited = await self._next(waiting)
-            left = len(part.messages)
             await self._confirm()
-            if waited and not means.gate.still_allows(part.messages[0].channel, self._admission):
-                # What has left before it failed: it would fail too, at the cost of an attempt.
+            fit, barred = self._sort_out(part.messages) if waited else (part.messages, ())
+            left = len(fit)
+            if not left:
                 means.order.leave(part)
-                withheld = means.postman.withhold(part.messages)
-                await self._conclude(progress, part.messages, withheld, outbox_ids)
+            if barred:
+                await self._conclude(progress, barred, means.postman.withhold(barred), outbox_ids)
+            if not fit:
                 continue
             async for messages, settlements in means.postman.send(
-                part.messages,
+                fit,
                 may_send=lambda chunk: self._may_send() and progress.begin(chunk),
                 histories=histories,
                 threads=threads,
@@ -243,6 +244,26 @@ class Batch:
                 means.faults.reach("dispatch.after_settle")
         if not progress.claimed:
             await self._settle((), (), outbox_ids)
+
+    def _sort_out(
+        self, messages: Sequence[ClaimedMessage]
+    ) -> tuple[Sequence[ClaimedMessage], Sequence[ClaimedMessage]]:
+        """Return what may still be sent, and what may not: what left before it has failed, and so would it.
+
+        Those would cost an attempt each. Channels are told apart, each of which has breakers of its own.
+        """
+        gate = self._means.gate
+        shut = {
+            channel
+            for channel in {message.channel for message in messages}
+            if not gate.still_allows(channel, self._admission)
+        }
+        if not shut:
+            return messages, ()
+        return (
+            [message for message in messages if message.channel not in shut],
+            [message for message in messages if message.channel in shut],
+        )
 
     async def _conclude(
         self,

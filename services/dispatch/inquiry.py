@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from services.dispatch.history import history_of
 from services.dispatch.publish import held_announcement, orphan_announcement
@@ -81,7 +80,8 @@ class Inquirer:
     async def ask(self, outbox_ids: Sequence[str], *, owner: int, lease: float) -> None:
         """Ask about every message of the envelopes that is still UNKNOWN; settle what is answered."""
         async with self._database.hot() as connection:
-            messages, taken = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
+            messages, before = await claim_inquiries(connection, outbox_ids, owner=owner, lease=lease)
+        taken = {outbox_id: times + 1 for outbox_id, times in before.items()}
         settlements, holds = await self._inquire(messages)
         settled = {*(settlement.id for settlement in settlements), *(one.id for one in holds)}
         holds += [
@@ -103,7 +103,7 @@ class Inquirer:
             delay = min(self._router.longest_inquiry_delay * 2.0**asked, _LONGEST_DELAY)
             later = [outbox_id for outbox_id, times in again.items() if times == asked]
             async with self._database.hot() as connection:
-                await postpone(connection, later, owner=owner, delay=delay)
+                await postpone(connection, later, owner=owner, delay=delay, asked=asked)
 
     async def _hold(self, holds: Sequence[Hold]) -> None:
         if not holds:
@@ -151,7 +151,7 @@ class Inquirer:
                 message,
                 answers[message.id],
                 max_attempts=self._max_attempts + free,
-                too_old=history.age(datetime.now(UTC)) > self._max_age,
+                too_old=history.age(self._database.clock.now()) > self._max_age,
             )
             if settlement is None:
                 continue

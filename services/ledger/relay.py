@@ -119,7 +119,7 @@ class Relay:
         # The broker takes what one connection sends in order: watchers see "accepted" before a dispatcher
         # can make it "sending", though nobody waits for the one before the other goes out.
         results = await asyncio.gather(
-            *self._event_publications(event_outbox_ids, batches),
+            *self._event_publications(event_outbox_ids[0], batches),
             *(
                 self._publish_envelope(
                     envelope.subject,
@@ -159,10 +159,10 @@ class Relay:
         self._faults.reach("message.after_envelope_published")
 
     def _event_publications(
-        self, outbox_ids: Sequence[str], batches: Sequence[tuple[str, bytes]]
+        self, name: str, batches: Sequence[tuple[str, bytes]]
     ) -> list[Coroutine[None, None, None]]:
         return [
-            self._bus.publish(subject, payload, message_id=f"{outbox_ids[0]}:{subject}:{number}")
+            self._bus.publish(subject, payload, message_id=f"{name}:{subject}:{number}")
             for number, (subject, payload) in enumerate(batches)
         ]
 
@@ -201,7 +201,12 @@ class Relay:
             metrics.REPUBLISHED.labels("event").inc()
             async with self._database.hot() as connection:
                 events = await rebuild(connection, row)
-            await asyncio.gather(*self._event_publications([row.id], group_by_subject(events)))
+            batches = group_by_subject(events)
+            # What the announcement had put into each of several batches nobody knows: under its ids, one
+            # that is stored already would keep out events of one that is not.
+            alone = len({subject for subject, _ in batches}) == len(batches)
+            name = row.id if alone else f"{row.id}:{row.publish_count}"
+            await asyncio.gather(*self._event_publications(name, batches))
             self._done.append(row.id)
         elif row.subject == outbox.DEAD_LETTER_SUBJECT:
             metrics.REPUBLISHED.labels("dead_letter").inc()

@@ -14,6 +14,7 @@ outbox = sa.Table(
     uuid_column("id", primary_key=True),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("message_ids", ARRAY(UUID(as_uuid=False))),
+    # Of the inquiry lane: one byte, how often its providers have been asked. Null: never.
     sa.Column("payload", BYTEA),
     time_column("create_time", nullable=False),
     # When the sweeper publishes it: a safety net for what is published after its commit, the due

@@ -228,3 +228,28 @@ async def test_what_is_absent_is_held_where_the_policy_says_so(
     assert await house.book.rows("SELECT provider, detail FROM message_events WHERE type = 'held'") == [
         ("scripted", "the provider has proved its absence; the policy of scripted for sms is to hold it")
     ]
+
+
+async def test_what_was_published_in_vain_while_no_dispatcher_lived_is_no_inquiry(
+    house: House, provider: ScriptedProvider
+) -> None:
+    provider.inquiry_delay = 3600.0
+    provider.scripts = {"lost": [Unknown("timeout")]}
+    provider.answers = {"lost": [CannotTell(), Found("P9")]}
+    await house.dispatch()
+    (lost,) = await house.send("lost")
+    await house.until("unknown", lost)
+    await house.book.rows("UPDATE dispatch_attempts SET end_time = end_time - interval '2 hours'")
+    ask = "UPDATE outbox SET due_time = now(), publish_count = 20 WHERE subject LIKE '%%.inquiry'"
+    await house.book.rows(ask)
+
+    async def asked_once() -> bool:
+        return len(provider.asked) == 1 and await house.book.value(
+            "SELECT count(*) = 0 FROM outbox WHERE subject LIKE '%%.inquiry' AND due_time <= now()"
+            " OR owner IS NOT NULL"
+        )
+
+    await eventually(asked_once)
+    assert "held" not in await house.book.story(lost)
+    await house.book.rows(ask.replace("20", "30"))
+    await house.until("sent", lost)

@@ -1,6 +1,7 @@
 """What a batch leaves behind when the grace ends in the middle of it."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
@@ -33,6 +34,9 @@ class _Postman:
             if not may_send([message]):
                 return
             yield [message], [SimpleNamespace(id=message.id, word="sent")]
+
+    def withhold(self, messages: Sequence[ClaimedMessage]) -> list[Any]:
+        return [SimpleNamespace(id=message.id, word="withheld") for message in messages]
 
     def release(self, messages: Sequence[ClaimedMessage]) -> list[Any]:
         return [SimpleNamespace(id=message.id, word="released") for message in messages]
@@ -114,4 +118,25 @@ async def test_what_no_provider_was_given_goes_back_and_closes_the_envelope() ->
     batch._slots.late = True
     assert not await _send(batch)
     assert settler.stored == [("m0", "released"), ("m1", "released"), ("m2", "released")]
+    assert settler.closed == ["box"]
+
+
+@pytest.mark.parametrize("shut", ["sms", "mms"])
+async def test_what_waited_is_withheld_by_the_breakers_of_its_own_channel(shut: str) -> None:
+    """What waits for earlier messages of several conversations is one part, of several channels maybe."""
+    sms, mms = ({"conversation_id": kind, "channel": kind} for kind in ("sms", "mms"))
+    earlier = [claimed(id="m0", **sms), claimed(id="m1", **mms)]
+    later = [claimed(id="m2", **sms), claimed(id="m3", **mms)]
+    settler = _Settler("")
+    batch = _batch(settler)
+    batch._means.gate.still_allows = lambda channel, _admission: channel != shut
+    batch._slots.waiting = lambda _most: contextlib.nullcontext()
+    with batch._means.order.enter(earlier), batch._means.order.enter(later) as parts:
+        (part,) = parts
+        for before in part.before:
+            asyncio.get_running_loop().call_soon(batch._means.order.leave, before)
+        assert await batch._send(parts, ["box"])
+        assert part.left.is_set()
+    words = {"m2": "sent", "m3": "sent"} | {"m2" if shut == "sms" else "m3": "withheld"}
+    assert dict(settler.stored) == words
     assert settler.closed == ["box"]
