@@ -88,15 +88,16 @@ def replay(
     chosen = _filter(channel, reason, provider, error_code, since, until)
     if bool(messages) == (chosen != DeadLetterFilter()):
         raise typer.BadParameter("name messages, or say by --type, --provider, --since, … which ones")
-    # What is given up anew meanwhile is not replayed again.
-    chosen = chosen._replace(until=chosen.until or datetime.now(UTC))
 
-    async def work(_database: "Database", intervener: "Intervener") -> int:
+    async def work(database: "Database", intervener: "Intervener") -> int:
         if messages:
             return len(await intervener.replay([parse_id("message", given) for given in messages]))
+        # What is given up anew meanwhile is not replayed again.
+        await database.ping()
+        within = chosen._replace(until=chosen.until or database.clock.now())
         count, more = 0, True
         while more:
-            replayed, more = await intervener.replay_some(chosen)
+            replayed, more = await intervener.replay_some(within)
             count += len(replayed)
         return count
 

@@ -84,6 +84,9 @@ class MemoryKeys:
         self.looks += 1
         return tuple(self.keys)
 
+    def now(self) -> float:
+        return time.time()
+
     async def load(self) -> Mapping[str, StoredKey]:
         return dict(self.keys)
 

@@ -87,7 +87,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         relay=relay,
         ownership=ownership,
         leases=Leases(database, seconds=settings.dispatch_lease),
-        postman=Postman(router, providers, policy, gate, reply_to=parse_reply_to(settings.reply_to)),
+        postman=Postman(
+            router,
+            providers,
+            policy,
+            gate,
+            reply_to=parse_reply_to(settings.reply_to),
+            clock=database.clock.now,
+        ),
         settler=settler,
         inquirer=Inquirer(
             database,

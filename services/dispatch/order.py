@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from services.ledger.claims import ClaimedMessage
 
@@ -32,14 +33,17 @@ class Part:
             await part.left.wait()
 
 
+def by_acceptance(message: ClaimedMessage) -> tuple[datetime, str]:
+    """Return what messages are in order by: ids alone are in order of the clocks of those who gave them."""
+    return message.create_time, message.id
+
+
 def join(parts: Sequence[Part]) -> Part:
     """Return parts as one."""
     if len(parts) == 1:
         return parts[0]
     joined = Part(parts)
-    joined.messages = sorted(
-        (message for part in parts for message in part.messages), key=lambda message: message.id
-    )
+    joined.messages = sorted((message for part in parts for message in part.messages), key=by_acceptance)
     return joined
 
 

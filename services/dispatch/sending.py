@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from services.dispatch.admission import Admission, Gate
 from services.dispatch.history import NOTHING, History, is_throttling
+from services.dispatch.order import by_acceptance
 from services.dispatch.retry import RetryPolicy, Route, expiry_of, held_back, settlement_of, too_old, unsent
 from services.dispatch.routing import Router
 from services.kit import metrics
@@ -52,7 +53,10 @@ class Postman:
         gate: Gate,
         *,
         reply_to: Mapping[str, str] | None = None,
+        clock: Callable[[], datetime],
     ) -> None:
+        # The ledger's: it says what has expired.
+        self._clock = clock
         # Where e-mail is answered to, by sender.
         self._reply_to = reply_to
         self._router = router
@@ -83,7 +87,7 @@ class Postman:
             provider = self._providers[name]
             start = 0
             while start < len(pairs):
-                now = datetime.now(UTC)
+                now = self._clock()
                 batch = pairs[start : start + provider.batch_share]
                 start += len(batch)
                 # Batches before this one may have kept some waiting past their time.
@@ -227,7 +231,9 @@ def in_order(
         return routed.items()
     rounds: dict[tuple[int, str], list[tuple[ClaimedMessage, Route]]] = {}
     places: dict[str, tuple[int, str]] = {}
-    ordered = sorted((pair for pairs in routed.values() for pair in pairs), key=lambda pair: pair[0].id)
+    ordered = sorted(
+        (pair for pairs in routed.values() for pair in pairs), key=lambda pair: by_acceptance(pair[0])
+    )
     for pair in ordered:
         message, route = pair
         number, provider = places.get(message.conversation_id, (0, route.provider))

@@ -56,6 +56,9 @@ class KeyStore(Protocol):
     async def stamp(self) -> object:
         """Return a value that is another one after every change."""
 
+    def now(self) -> float:
+        """Return the Unix time by the clock that `end_time` is of."""
+
     async def load(self) -> Mapping[str, StoredKey]:
         """Return the secrets that are not revoked, by prefix."""
 
@@ -106,7 +109,7 @@ class KeyRing:
             raise UnavailableError("API keys cannot be checked now", retry_after=1)
         if stored is None or not hmac.compare_digest(stored.digest, digest_of(key, self._pepper)):
             return None
-        return stored.caller if time.time() < stored.end_time else None
+        return stored.caller if self._store.now() < stored.end_time else None
 
     async def _look_again(self) -> bool:
         """Wait for a look at the store; return whether it had begun before, and may have missed the news."""

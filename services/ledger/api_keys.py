@@ -127,6 +127,10 @@ class ApiKeyStore:
         """Return when a key was last changed."""
         return (await self._fetch(sa.select(sa.func.max(api_keys.c.update_time))))[0][0]
 
+    def now(self) -> float:
+        """Return the Unix time by the ledger's clock."""
+        return self._database.clock.now().timestamp()
+
     async def load(self) -> Mapping[str, StoredKey]:
         """Return the secrets of keys that are not revoked, by prefix."""
         rows = await self._fetch(

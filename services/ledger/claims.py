@@ -63,7 +63,7 @@ WITH free AS (
 SELECT c.id::text, taken.id::text, c.conversation_id::text, c.channel, c.sender, c.recipient, c.subject,
   c.body, c.html, c.attachments, c.attempt_count, c.event_count, c.attempt_time, c.create_time,
   c.expire_time, c.priority, c.transactional, c.reply_to, c.sealed_by, taken.abandoned
-FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.id
+FROM taken LEFT JOIN claimed c ON c.outbox_id = taken.id ORDER BY c.create_time, c.id
 """  # noqa: S608 - only aliases of this module go into the text
 
 _CLAIM = HotStatement(
@@ -84,7 +84,7 @@ _CLAIM_SOME = HotStatement(
     ) u, messages n
     WHERE n.id = u.message_id AND {_may_go("n", "u")}
       AND (%(only)s::uuid[] IS NULL OR n.id = ANY(%(only)s::uuid[]))
-    ORDER BY u.message_id LIMIT %(limit)s
+    ORDER BY n.create_time, n.id LIMIT %(limit)s
   """,  # noqa: S608 - the same
     )
 )
@@ -168,12 +168,12 @@ WITH free AS (
 ), taken AS (
   UPDATE outbox o SET owner = %(owner)s, due_time = now() + make_interval(secs => %(lease)s)
   FROM free WHERE o.id = free.id
-  RETURNING o.id, o.message_ids, o.publish_count
+  RETURNING o.id, o.message_ids, coalesce(get_byte(o.payload, 0), 0) AS asked
 )
 SELECT m.id::text, w.outbox_id::text, m.conversation_id::text, m.channel, m.sender, m.recipient, m.subject,
   m.body, m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-  m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by, w.publish_count
-FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, publish_count FROM taken) w
+  m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by, w.asked
+FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, asked FROM taken) w
 LEFT JOIN messages m ON m.id = w.message_id AND m.state = 'unknown'
 ORDER BY m.id
 """
@@ -337,7 +337,7 @@ async def claim_inquiries(
     """Take envelopes of the inquiry lane.
 
     Returns the messages in them that are still UNKNOWN, and the ids of the envelopes that are ours now
-    with how often each has been published for it.
+    with how often their providers have been asked before.
     """
     cursor = await connection.execute(
         _INQUIRIES, {"outbox_ids": plain_array(outbox_ids), "owner": owner, "lease": lease}
@@ -347,12 +347,17 @@ async def claim_inquiries(
     return _messages(connection, rows), taken
 
 
-async def postpone(connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float) -> None:
-    """Give envelopes back, to be published again after `delay` seconds."""
+async def postpone(
+    connection: HotConnection, outbox_ids: Sequence[str], *, owner: int, delay: float, asked: int
+) -> None:
+    """Give envelopes of the inquiry lane back, to be published again after `delay` seconds.
+
+    `asked` is how often their providers have been asked by now, at most 255.
+    """
     await connection.execute(
-        "UPDATE outbox SET owner = NULL, due_time = now() + make_interval(secs => %s)"
-        " WHERE id = ANY(%s::uuid[]) AND owner = %s",
-        (delay, plain_array(outbox_ids), owner),
+        "UPDATE outbox SET owner = NULL, due_time = now() + make_interval(secs => %s),"
+        " payload = set_byte('\\x00', 0, %s) WHERE id = ANY(%s::uuid[]) AND owner = %s",
+        (delay, asked, plain_array(outbox_ids), owner),
     )
 
 

@@ -19,6 +19,7 @@ from services.kit import metrics
 from services.kit.errors import UnavailableError
 from services.kit.keyring import PLAIN, Keyring
 from services.kit.logs import get_logger
+from services.ledger.clock import LedgerClock
 
 _log = get_logger(__name__)
 
@@ -51,6 +52,8 @@ _RETRY_AFTER = 1.0
 # Seconds for which reads stay with the primary after the replica did not answer.
 _REPLICA_PAUSE = 5.0
 
+
+_PING = sa.text("SELECT current_setting('transaction_read_only'), clock_timestamp()")
 
 # Of a server that answers and yet does not serve: a primary that was demoted or has been set to read only,
 # and transactions that it ended because they waited too long.
@@ -155,6 +158,7 @@ class Database:
         )
         self._dsn = dsn
         self._options = options
+        self.clock = LedgerClock()
         self._count_connections()
 
     def _count_connections(self) -> None:
@@ -227,14 +231,15 @@ class Database:
             return await HotConnection.connect(self._dsn, autocommit=True, **self._options)  # type: ignore[arg-type]
 
     async def ping(self) -> bool:
-        """Tell whether the server answers and takes writes.
+        """Tell whether the server answers and takes writes, and what time it is there.
 
         How long to wait is for the caller to say, once: a second cancellation interrupts the first, and the
         connection would never go back to its pool.
         """
         async with self.read_primary() as connection:
-            answer = await connection.execute(sa.text("SHOW transaction_read_only"))
-            writes = str(answer.scalar_one()) == "off"
+            read_only, moment = (await connection.execute(_PING)).one()
+            self.clock.hear(moment)
+            writes = str(read_only) == "off"
             if not writes:
                 await connection.invalidate()
         return writes

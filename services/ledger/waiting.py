@@ -24,7 +24,7 @@ SELECT w.id::text, w.sender, w.conversation_id::text, w.next_attempt_time IS NUL
   WHERE e.direction = 'outbound' AND e.state = 'pending' AND e.next_attempt_time IS NULL
     AND e.channel = w.channel AND e.priority = w.priority AND e.id NOT IN (SELECT id FROM waiting)
 )
-FROM waiting w ORDER BY w.id
+FROM waiting w ORDER BY w.message_time, w.id
 """
 
 

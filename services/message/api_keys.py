@@ -1,7 +1,7 @@
 """Makes, lists, rotates and revokes API keys, for the RPCs and for the command line alike."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from posthouse.v1 import auth_pb2
 from services.kit.api_keys import digest_of, make_secret
@@ -35,7 +35,7 @@ class ApiKeyKeeper:
             raise InvalidRequestError.field("name", f"must be 1 to {_LONGEST_NAME} printable characters")
         if not scopes or set(scopes) - set(SCOPES):
             raise InvalidRequestError.field("scopes", f"must be some of {', '.join(SCOPES)}")
-        if expire_time is not None and expire_time <= datetime.now(UTC):
+        if expire_time is not None and expire_time <= self._database.clock.now():
             raise InvalidRequestError.field("expire_time", "must be in the future")
         secret, prefix, digest = self._secret()
         async with self._database.write() as connection:

@@ -2,11 +2,9 @@
 
 import asyncio
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
 
 from services.kit import metrics
 from services.kit.errors import UnavailableError
-from services.kit.ids import first_id_at
 from services.kit.logs import get_logger
 from services.ledger.database import Database
 from services.ledger.erasing import delete_old_messages
@@ -46,9 +44,8 @@ class Cleaner:
                 keep = getattr(self._retention, field.name)
                 deleted[field.name] = await delete_expired(connection, field.name, keep)
         if self._message_days:
-            bound = first_id_at(datetime.now(UTC) - timedelta(days=self._message_days))
             async with self._database.hot() as connection:
-                deleted["messages"] = await delete_old_messages(connection, bound=bound)
+                deleted["messages"] = await delete_old_messages(connection, days=self._message_days)
         # News of messages that never became ours, or that no attempt has ever owned up to.
         metrics.RECEIPTS.labels("unplaced").inc(deleted["parked_receipts"])
         if any(deleted.values()):

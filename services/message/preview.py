@@ -1,7 +1,5 @@
 """The use case of previewing: every check of a send, and nothing stored or sent."""
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -79,7 +77,7 @@ class Previewer:
         try:
             check_send(
                 request,
-                now=datetime.now(UTC),
+                now=self._database.clock.now(),
                 strict_phones=self._strict_phones,
                 sender=chosen.sender if chosen else "",
             )

@@ -34,9 +34,10 @@ class Receiver:
         results: list[pb.ReceiveResult | None] = [None] * len(messages)
         items: dict[tuple[str, str], Intake] = {}
         keys: list[tuple[str, str] | None] = [None] * len(messages)
+        now = self._database.clock.now()
         for position, message in enumerate(messages):
             try:
-                item = Intake(new_id(), read_inbound(message, self._providers))
+                item = Intake(new_id(), read_inbound(message, self._providers, now=now))
             except PosthouseError as error:
                 results[position] = pb.ReceiveResult(error=to_item_error(error))
                 continue
@@ -82,7 +83,7 @@ class Receiver:
         return results
 
 
-def read_inbound(message: pb.InboundMessage, providers: Collection[str]) -> Draft:
+def read_inbound(message: pb.InboundMessage, providers: Collection[str], *, now: datetime) -> Draft:
     """Return the draft of a message, or raise InvalidRequestError naming every field at fault.
 
     `providers` are the names that its source may not have.
@@ -101,7 +102,6 @@ def read_inbound(message: pb.InboundMessage, providers: Collection[str]) -> Draf
         faults.append(Violation("body", "must not be empty without html and attachments"))
     if faults:
         raise InvalidRequestError.of(faults)
-    now = datetime.now(UTC)
     inbound = Inbound(
         event_key=message.event_id,
         channel=enum_names.CHANNEL.word(message.channel),

@@ -1,6 +1,6 @@
 """Replays kept webhooks by hand: after a fault of ours in reading them, or a wrong key that refused them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from services.kit.errors import InvalidRequestError, PreconditionError
 from services.ledger.database import Database
@@ -34,7 +34,7 @@ class Replayer:
             raise PreconditionError(f"{log_id} was refused as forged")
         if not kept.whole:
             raise PreconditionError(f"of {log_id} only a part was kept")
-        if datetime.now(UTC) - kept.create_time > self._memory:
+        if self._database.clock.now() - kept.create_time > self._memory:
             raise PreconditionError(f"{log_id} is older than the memory of what was applied")
         log = await self._ingester.replay(kept)
         async with self._database.write() as connection:

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -76,7 +76,7 @@ class Sender:
     async def _send(
         self, requests: Sequence[pb.SendMessageRequest], caller: str, client: Client
     ) -> list[Answer]:
-        now = datetime.now(UTC)
+        now = self._database.clock.now()
         found = tracing()
         traces = () if found is None else found.contexts(len(requests))
         chosen = await self._pools.choose(requests)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from services.kit import metrics
@@ -198,7 +197,7 @@ class WebhookIngester:
 
     def _inbound_items(self, inbound: Sequence[Inbound], log: WebhookLog) -> list[Intake]:
         """Return what can be stored; a message with unusable addresses is logged and left out."""
-        now = datetime.now(UTC)
+        now = self._database.clock.now()
         items: dict[str, Intake] = {}
         for message in inbound:
             try:

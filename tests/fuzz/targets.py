@@ -6,6 +6,7 @@ A target returns when the input was understood, refused or named malformed; what
 import base64
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -86,7 +87,7 @@ def received(data: bytes) -> None:
     except DecodeError:
         return
     try:
-        draft = read_inbound(message, {"twilio"})
+        draft = read_inbound(message, {"twilio"}, now=datetime.now(UTC))
     except InvalidRequestError:
         return
     check_storable(draft)

@@ -10,6 +10,7 @@ from services.ledger.cancel import cancel
 from services.ledger.claims import claim, claim_inquiries, claim_orphans, keep, postpone, renew
 from services.ledger.database import Database
 from services.ledger.refusals import refuse_waiting
+from services.ledger.waiting import load_waiting
 
 from .rows import LATER, Book, make_draft, settlement_for
 
@@ -35,6 +36,22 @@ async def test_a_claim_makes_messages_ours(book: Book) -> None:
     for message in claimed:
         assert await book.state(message.id) == "sending"
         assert await book.story(message.id) == ["accepted", "sending"]
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_messages_are_claimed_in_the_order_they_were_accepted(
+    book: Book, database: Database, limit: int | None
+) -> None:
+    """Their ids say otherwise: those who took them in have different clocks."""
+    fast, slow = new_id().replace("01", "02", 1), new_id()
+    taken = [await book.accept(make_draft(), ids=[one]) for one in (fast, slow)]
+    boxes = [envelope.outbox_id for acceptance in taken for envelope in acceptance.envelopes]
+    options: Any = {"lease": LATER, "republish_after": LATER, "limit": limit}
+    async with database.hot() as connection:
+        waiting = await load_waiting(connection, boxes)
+        claimed, _ = await claim(connection, boxes, owner=1, event_outbox_id=new_id(), **options)
+    assert [message.id for message in waiting] == [fast, slow]
+    assert [message.id for message in claimed] == [fast, slow][:limit]
 
 
 async def test_concurrent_claims_of_one_envelope_share_nothing(book: Book, database: Database) -> None:
@@ -137,7 +154,7 @@ async def test_renewing_and_postponing_touch_only_what_is_held(book: Book, datab
         await renew(connection, ids, owner=1, lease=60 * 86_400.0)
     assert await book.rows(due, ids) == [(1, True), (2, False)]
     async with database.hot() as connection:
-        await postpone(connection, ids, owner=2, delay=60 * 86_400.0)
+        await postpone(connection, ids, owner=2, delay=60 * 86_400.0, asked=1)
     assert await book.rows(due, ids) == [(1, True), (None, True)]
 
 

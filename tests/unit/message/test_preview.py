@@ -11,6 +11,7 @@ from services.kit.rate_limit_clients import Client
 from services.kit.rate_limits import RateLimiter
 from services.kit.routes import parse_routes
 from services.kit.sliding_window import MemoryWindows
+from services.ledger.clock import LedgerClock
 from services.message import preview as module
 from services.message.preview import Previewer
 from services.message.route_health import RouteHealth
@@ -23,6 +24,8 @@ CLIENT = Client("ip:192.0.2.1", "192.0.2.1")
 
 class NoLedger:
     """A ledger with nothing in it."""
+
+    clock = LedgerClock()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[None]:

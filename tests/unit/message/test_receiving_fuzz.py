@@ -1,5 +1,6 @@
 """What other systems hand over, under fire: it is refused by the names of its fields, or it can be stored."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -59,14 +60,14 @@ def test_nobody_speaks_for_a_provider(source: str) -> None:
         source=source, event_id="SM1", sender="+15551234567", recipient="+15559876543", body="hi"
     )
     with pytest.raises(InvalidRequestError) as refused:
-        read_inbound(message, known_providers())
+        read_inbound(message, known_providers(), now=datetime.now(UTC))
     assert [violation.field for violation in refused.value.violations] == ["source"]
 
 
 @given(FIELDS)
 def test_no_message_is_unexpected(fields: dict[str, Any]) -> None:
     try:
-        draft = read_inbound(pb.InboundMessage(**fields), {"twilio"})
+        draft = read_inbound(pb.InboundMessage(**fields), {"twilio"}, now=datetime.now(UTC))
     except InvalidRequestError as error:
         assert error.violations  # noqa: PT017 either outcome is right; each has its own promise
         return
