@@ -4,15 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Self
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import event_pb2, message_pb2
 from posthouse.v1 import message_service_pb2 as pb
-from services.dispatch import sending
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from tests.integration.dispatch.house import House
@@ -185,7 +184,7 @@ async def test_a_slow_provider_does_not_make_later_batches_late(
     """What is claimed in time may still have to wait for the batches before it."""
     provider.batch_size = 1
     provider.gate.clear()
-    await house.dispatch()
+    running = await house.dispatch()
     one, two = await house.send("one", "two", expire_time=timestamp(soon(3600)))
     await house.until("sending", one, two)
 
@@ -193,19 +192,16 @@ async def test_a_slow_provider_does_not_make_later_batches_late(
         return bool(provider.bodies)
 
     await eventually(one_is_there)
-    monkeypatch.setattr(sending, "datetime", _InTwoHours)
+    clock = running.ownership._database.clock
+    tell = clock.hear
+    monkeypatch.setattr(clock, "hear", lambda _: None)
+    tell(datetime.now(UTC) + timedelta(hours=2))
     provider.gate.set()
     await house.until("sent", one)
     await house.until("failed", two)
     assert provider.bodies == ["one"]
     assert await house.book.rows("SELECT error_code FROM messages WHERE id = %s", two) == [("expired",)]
     assert await house.book.rows("SELECT number FROM dispatch_attempts WHERE message_id = %s", two) == []
-
-
-class _InTwoHours(datetime):
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> Self:
-        return super().now(tz) + timedelta(hours=2)
 
 
 @dataclass
