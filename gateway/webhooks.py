@@ -1,7 +1,8 @@
 """The routes that providers call, plain ASGI: requests go to MessageService as they came, many in a call."""
 
 import asyncio
-from typing import Any
+import re
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -14,7 +15,7 @@ from gateway.routing import API
 from gateway.rpc import Backends, call_with
 from gateway.whole_answers import answer
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit.errors import PosthouseError, UnavailableError
+from services.kit.errors import InvalidRequestError, PosthouseError, UnavailableError
 
 _ANY = f"{API}/webhooks/"
 _TEMPLATE = f"{_ANY}{{provider}}"
@@ -30,6 +31,11 @@ _MOST_READ = 8
 _LARGE_TIMEOUT = 60.0
 
 _OK = 200
+
+# RFC 9110, 7.2, with RFC 3986, 3.2.2: a name or an address, in which nothing ends the authority of a URL.
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[A-Za-z0-9._~!$&'()*+,;=:-]+\])(?::[0-9]{0,5})?"
+)
 
 
 class WebhookRoute:
@@ -52,21 +58,24 @@ class WebhookRoute:
         if scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         try:
+            url = called_url(scope)
             if _is_small(scope):
-                response = await self._join(scope, receive, provider)
+                response = await self._join(scope, receive, provider, url)
             else:
-                response = await self._pass_on(scope, receive, provider)
+                response = await self._pass_on(scope, receive, provider, url)
         except PosthouseError as error:
             await problems.response(problems.from_error(error), scope)(scope, receive, send)
             return
         if response is not None:
             await _answer(response, scope, send)
 
-    async def _join(self, scope: Scope, receive: Receive, provider: str) -> pb.IngestWebhookResponse | None:
+    async def _join(
+        self, scope: Scope, receive: Receive, provider: str, url: str
+    ) -> pb.IngestWebhookResponse | None:
         body = await read_body(receive)
         if body is None:
             return None
-        request = _request(scope, provider, body)
+        request = _request(scope, provider, url, body)
         return await self._webhooks.send(
             request,
             size=request.ByteSize(),
@@ -75,7 +84,7 @@ class WebhookRoute:
         )
 
     async def _pass_on(
-        self, scope: Scope, receive: Receive, provider: str
+        self, scope: Scope, receive: Receive, provider: str, url: str
     ) -> pb.IngestWebhookResponse | None:
         parts: list[bytes] = []
         try:
@@ -92,7 +101,7 @@ class WebhookRoute:
                     break
             metadata = (("x-request-id", scope["state"]["request_id"]), *signed_caller(scope))
             async with self._large:
-                request = _request(scope, provider, b"".join(parts))
+                request = _request(scope, provider, url, b"".join(parts))
                 return await call_with(self._message.IngestWebhook, request, metadata, seconds=_LARGE_TIMEOUT)
         finally:
             self._taken -= sum(map(len, parts))
@@ -106,11 +115,19 @@ def template_of(path: str) -> str:
 
 
 def called_url(scope: Scope) -> str:
-    """Return the URL as the client called it: its own host name, path and query, byte for byte."""
-    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    if not host:
+    """Return the URL as the client called it: its own host name, path and query, byte for byte.
+
+    Raises InvalidRequestError for a Host that is none: a slash in it would begin another path, and that is
+    what providers sign.
+    """
+    hosts = [value for name, value in scope["headers"] if name == b"host" and value]
+    if len(hosts) > 1 or any(_HOST.fullmatch(host) is None for host in hosts):
+        raise InvalidRequestError.field("Host", "must be a host name, and a port at most, once")
+    if hosts:
+        host = hosts[0].decode("ascii")
+    else:
         name, port = scope.get("server") or ("localhost", None)
-        host = f"{name}:{port}" if port else name
+        host = f"{name}:{port}" if port else "localhost"  # without a port it is the path of a socket
     path = scope.get("raw_path") or scope["path"].encode()
     query = scope["query_string"]
     tail = b"?" + query if query else b""
@@ -131,12 +148,12 @@ def _is_small(scope: Scope) -> bool:
     return length.isdigit() and int(length[:20]) <= _LARGE
 
 
-def _request(scope: Scope, provider: str, body: bytes) -> pb.IngestWebhookRequest:
+def _request(scope: Scope, provider: str, url: str, body: bytes) -> pb.IngestWebhookRequest:
     client = scope.get("client")
     return pb.IngestWebhookRequest(
         provider=provider,
         method=scope["method"],
-        url=called_url(scope),
+        url=url,
         headers=[
             # Half the time of a Header made here and copied there.
             {"name": name.decode("latin-1"), "value": value.decode("latin-1")}

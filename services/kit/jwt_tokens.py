@@ -17,6 +17,9 @@ _LONGEST: Final = 16 * 1024
 _REMEMBERED: Final = 10_000
 _SHARED: Final = "HS256"
 _PUBLIC: Final = frozenset({"RS256", "EdDSA"})
+_TIMES: Final = ("exp", "nbf", "iat")
+# The end of the year 9999 as Unix time. What is later is no time in seconds: milliseconds, for instance.
+_LAST: Final = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,13 @@ class TokenVerifier:
             )
         except jwt.PyJWTError:
             return None
-        name = hashlib.blake2s(f"{claims['iss']}\0{claims['sub']}".encode(), digest_size=16).hexdigest()
+        if not all(_is_time(claims[name]) for name in _TIMES if name in claims):
+            return None
+        try:
+            who = f"{claims['iss']}\0{claims['sub']}".encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which JSON can write
+            return None
+        name = hashlib.blake2s(who, digest_size=16).hexdigest()
         caller = Caller(f"jwt:{name}", _scopes(claims.get(self._policy.scopes_claim)))
         return _Seen(caller, float(claims["exp"]), self.keys.version if self.keys else 0)
 
@@ -96,6 +105,11 @@ class TokenVerifier:
             return None
         found = await self.keys.find(kid, algorithm)
         return None if found is None else found.key
+
+
+def _is_time(claim: object) -> bool:
+    """Tell whether a claim is a time (RFC 7519, NumericDate); the library takes texts and truths as well."""
+    return type(claim) in (int, float) and 0 <= claim <= _LAST  # type: ignore[operator]  # a number
 
 
 def _scopes(claim: object) -> frozenset[str]:

@@ -4,6 +4,7 @@ A target returns when the input was understood, refused or named malformed; what
 """
 
 import base64
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -123,8 +124,9 @@ def proofs(data: bytes) -> None:
         "query_string": extra,
         "headers": [(b"host", signature)],
     }
-    assert called_url(scope).encode()
     assert template_of(text)
+    with contextlib.suppress(InvalidRequestError):
+        assert called_url(scope).encode()
 
 
 def monitor_answers(data: bytes) -> None:

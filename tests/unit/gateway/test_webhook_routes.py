@@ -17,6 +17,7 @@ from gateway.webhooks import called_url, template_of
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.errors import (
     ForbiddenError,
+    InvalidRequestError,
     NotFoundError,
     OverloadedError,
     PosthouseError,
@@ -165,9 +166,49 @@ def test_no_url_is_unexpected(path: bytes, query: bytes, headers: list[tuple[byt
         "headers": headers,
         "server": ("127.0.0.1", 8000),
     }
-    # As a text of protobuf's, which must be UTF-8.
-    assert called_url(scope).encode()
     assert template_of(scope["path"])
+    try:
+        url = called_url(scope)
+    except InvalidRequestError:
+        return
+    # As a text of protobuf's, which must be UTF-8.
+    assert url.encode()
+    # Its path begins where the request's does, whatever the host says.
+    _, _, rest = url.partition("://")
+    tail = (path or scope["path"].encode()) + (b"?" + query if query else b"")
+    assert rest.removesuffix(tail.decode("latin-1")).isascii()
+    assert not {"/", "?", "#", "@"} & set(rest.removesuffix(tail.decode("latin-1")))
+
+
+@pytest.mark.parametrize("path", ["/webhook/twilio/sms", "/api/v1/webhooks/sendgrid"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"posthouse.test/webhook/twilio/status",
+        b"posthouse.test?",
+        b"posthouse.test#",
+        b"someone@posthouse.test",
+        b"posthouse.test\\",
+        b"posthouse test",
+        b"posthouse.test:port",
+        b"h\xe9",
+    ],
+)
+async def test_a_host_that_is_none_is_refused(gateway: Gateway, path: str, host: bytes) -> None:
+    answer = await gateway.client.post(path, content=b"{}", headers=[(b"host", host)])
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Host")
+    answer = await gateway.client.post(path, content=b"{}", headers=[(b"host", b"a"), (b"host", b"b")])
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Host")
+    assert gateway.fakes.seen == []
+
+
+@pytest.mark.parametrize("host", [b"posthouse.test", b"127.0.0.1:8000", b"[::1]:8000", b"h%C3%A9_1"])
+async def test_a_host_is_part_of_the_url(gateway: Gateway, host: bytes) -> None:
+    gateway.fakes.answers["IngestWebhooks"] = ingested(http_status=200)
+    answer = await gateway.client.post("/webhook/twilio/sms?a=1", content=b"{}", headers=[(b"host", host)])
+    assert answer.status_code == 200
+    (request,) = gateway.fakes.only("IngestWebhooks").request.requests
+    assert request.url == f"http://{host.decode()}/webhook/twilio/sms?a=1"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +269,7 @@ async def test_webhook_answer_without_status_or_type(client: httpx2.AsyncClient,
     ("server", "expected"),
     [
         (("10.0.0.1", 8000), "http://10.0.0.1:8000/a"),
-        (("/run/x", None), "http:///run/x/a"),
+        (("/run/x", None), "http://localhost/a"),
         (None, "http://localhost/a"),
     ],
 )
