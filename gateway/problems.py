@@ -30,7 +30,12 @@ _STATUS_OF_CODE: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 503,
 }
 # Reasons that say more than their code.
-_STATUS_OF_REASON = {"IDEMPOTENCY_KEY_REUSED": 422, "OPTED_OUT": 422, "TOO_LARGE": 413}
+_STATUS_OF_REASON = {
+    "IDEMPOTENCY_KEY_REUSED": 422,
+    "OPTED_OUT": 422,
+    "TOO_LARGE": 413,
+    "MESSAGE_ERASED": 410,
+}
 
 # Answers of the HTTP layer itself, which no service gives a reason for.
 _REASON_OF_STATUS = {
@@ -53,6 +58,7 @@ _TITLES = {
     "DEPENDENCY_UNAVAILABLE": "A dependency does not answer",
     "IDEMPOTENCY_KEY_REUSED": "The idempotency key was used with another payload",
     "IDEMPOTENCY_KEY_IN_PROGRESS": "The first request with this idempotency key is still running",
+    "MESSAGE_ERASED": "The message of the idempotency key has been erased",
     "OPTED_OUT": "The recipient has opted out",
     "INTERNAL": "Posthouse failed",
 }

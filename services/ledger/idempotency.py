@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,10 +17,13 @@ from services.ledger.tables import idempotency_keys, messages
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """The answer first given under a key, and the hash of the request that got it, as it is stored."""
+    """The answer first given under a key, and the hash of the request that got it, as it is stored.
+
+    `message` is None when the message is erased: a key outlives it.
+    """
 
     request_hash: bytes
-    message: pb.AcceptedMessage
+    message: pb.AcceptedMessage | None
     keyring: Keyring
 
     def answers(self, request_hash: bytes) -> bool:
@@ -45,26 +49,28 @@ async def load_answers(
             messages.c.create_time,
             messages.c.send_time,
         )
-        .join(messages, messages.c.id == idempotency_keys.c.message_id)
+        .outerjoin(messages, messages.c.id == idempotency_keys.c.message_id)
         .where(idempotency_keys.c.caller == caller, idempotency_keys.c.request_id.in_(request_ids))
     )
     keyring = keyring_of(connection)
     return {
         row.request_id: StoredAnswer(
-            bytes(row.request_hash),
-            pb.AcceptedMessage(
-                id=row.id,
-                conversation_id=row.conversation_id,
-                channel=enum_names.CHANNEL.number(row.channel),
-                state=enum_names.STATE.number("pending" if row.send_time is None else "scheduled"),
-                sender=row.sender,
-                recipient=row.recipient,
-                segment_count=row.segment_count,
-                segment_encoding=enum_names.ENCODING.number(row.segment_encoding),
-                create_time=make_timestamp(row.create_time),
-                send_time=None if row.send_time is None else make_timestamp(row.send_time),
-            ),
-            keyring,
+            bytes(row.request_hash), None if row.id is None else _answer(row), keyring
         )
         for row in rows
     }
+
+
+def _answer(row: sa.Row[Any]) -> pb.AcceptedMessage:
+    return pb.AcceptedMessage(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        channel=enum_names.CHANNEL.number(row.channel),
+        state=enum_names.STATE.number("pending" if row.send_time is None else "scheduled"),
+        sender=row.sender,
+        recipient=row.recipient,
+        segment_count=row.segment_count,
+        segment_encoding=enum_names.ENCODING.number(row.segment_encoding),
+        create_time=make_timestamp(row.create_time),
+        send_time=None if row.send_time is None else make_timestamp(row.send_time),
+    )

@@ -20,7 +20,7 @@ from services.message.consent import opted_out
 from services.message.route_health import RouteHealth
 from services.message.segments import measure
 from services.message.sender_pools import Chosen, SenderPools
-from services.message.sending import key_reused, no_route
+from services.message.sending import key_reused, message_erased, no_route
 from services.message.submission_limits import SubmissionLimiter
 from services.message.validation import check_send, is_request_id, read_address, read_channel, request_hash
 
@@ -94,9 +94,14 @@ class Previewer:
             refusals.append(no_route(channel))
         async with self._database.read() as connection:
             earlier = await _earlier(connection, caller, request)
-            repeated = earlier is not None and earlier.answers(request_hash(request))
-            if earlier is not None and not repeated:
-                refusals.append(key_reused(request.request_id))
+            repeated = False
+            if earlier is not None:
+                if not earlier.answers(request_hash(request)):
+                    refusals.append(key_reused(request.request_id))
+                elif earlier.message is None:
+                    refusals.append(message_erased(request.request_id))
+                else:
+                    repeated = True
             if sender and recipient and _fit(channel, sender, recipient):
                 response.conversation_id = conversation_id(
                     family_of(channel), sender.canonical, recipient.canonical

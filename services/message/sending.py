@@ -272,6 +272,15 @@ def key_reused(request_id: str) -> PreconditionError:
     )
 
 
+def message_erased(request_id: str) -> PreconditionError:
+    """Return the refusal of an idempotency key whose message is erased: its answer is gone, and stays so."""
+    return PreconditionError(
+        f"the message that was accepted under the idempotency key {request_id!r} has been erased",
+        reason="MESSAGE_ERASED",
+        violations=[Violation("request_id", "was used for a message that has been erased")],
+    )
+
+
 def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
     draft = item.draft
     accepted = pb.AcceptedMessage(
@@ -296,7 +305,8 @@ def _repeat(first: StoredAnswer, draft: Draft) -> Answer:
 
 def _replay_stored(first: StoredAnswer, request_id: str, digest: bytes) -> Answer:
     try:
-        return _replay(first.message, request_id, same=first.answers(digest))
+        answer = first.message or message_erased(request_id)
+        return _replay(answer, request_id, same=first.answers(digest))
     except PosthouseError as error:
         return error
 

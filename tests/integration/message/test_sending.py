@@ -14,6 +14,7 @@ from posthouse.v1 import message_service_pb2 as pb
 from services.kit.status import RemoteError
 from services.ledger.database import Database
 from services.ledger.drafts import Draft
+from services.ledger.erasing import delete_messages
 from services.message import sending
 from tests.integration.ledger.rows import CONTACT, OURS, Book, eventually
 
@@ -271,3 +272,33 @@ async def test_a_repeat_is_answered_as_before_whatever_would_refuse_it_now(
         ).results
         assert result.error.field_violations[0].field == "expire_time"
     assert await book.rows(_COUNTS) == [(1, 1, 1, 1)]
+
+
+async def test_a_key_whose_message_is_erased_says_so_for_as_long_as_it_is_kept(
+    stub: Any, database: Database, book: Book, refusal: Refused
+) -> None:
+    first = await _send(stub, _request("key"))
+    async with database.hot() as connection:
+        await delete_messages(connection, [first.id])
+    batch = pb.SendMessagesRequest(
+        requests=[
+            _request("key"),
+            _request("key", body="another"),
+            # Refused by itself, were it not for its key.
+            _request("key", expire_time=datetime(2020, 1, 1, tzinfo=UTC)),
+            _request("new"),
+        ]
+    )
+    for _ in range(2):
+        error = await refusal(_send(stub, _request("key")))
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MESSAGE_ERASED")
+        assert [violation.field for violation in error.violations] == ["request_id"]
+        assert (error.retry_after, "'key'" in error.message) == (None, True)
+        results = (await stub.SendMessages(batch, metadata=_ANN)).results
+        assert [result.error.reason for result in results] == [
+            "MESSAGE_ERASED", "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_REUSED", ""
+        ]  # fmt: skip
+    preview = pb.PreviewMessageRequest(message=_request("key"))
+    shown = await stub.PreviewMessage(preview, metadata=_ANN)
+    assert (shown.acceptable, [each.reason for each in shown.refusals]) == (False, ["MESSAGE_ERASED"])
+    assert await book.rows(_COUNTS) == [(1, 1, 2, 1)]
