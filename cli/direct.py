@@ -33,7 +33,9 @@ def local_settings(data_dir: Path | None) -> Settings:
 def settings_of(data_dir: Path | None, process: str) -> Settings:
     """Return the settings of a command, and have it log as `process`.
 
-    Their database is that of DATABASE_URL, else that of the stack that runs on the data folder.
+    Their database is that of DATABASE_URL, else that of the stack that runs on the data folder. Where
+    `data_dir` is asked for by name and both are there and differ, the command ends: it would work on a
+    database that was not meant.
     """
     from cli.datadir import DataDir  # noqa: PLC0415 - not to be had on Windows
 
@@ -41,8 +43,15 @@ def settings_of(data_dir: Path | None, process: str) -> Settings:
     configure_logging(process, level="error", style="console")
     # It sets a level of its own, and warns of every try; the command says once that none succeeded.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    state = None if "database_url" in settings.model_fields_set else DataDir(settings.data_dir).read_state()
-    return settings if state is None else settings.model_copy(update={"database_url": state.database_url})
+    state = DataDir(settings.data_dir).read_state()
+    if "database_url" not in settings.model_fields_set:
+        return settings if state is None else settings.model_copy(update={"database_url": state.database_url})
+    if data_dir is not None and state is not None and state.database_url != settings.database_url:
+        raise typer.BadParameter(
+            f"DATABASE_URL names another database than that of the stack which runs on {data_dir}",
+            param_hint="--data-dir",
+        )
+    return settings
 
 
 @asynccontextmanager

@@ -70,6 +70,8 @@ def up(
         check_exposure(settings)
     except WrongSettingError as error:
         refuse(error)
+    if nats_port and "nats_url" in settings.model_fields_set:
+        raise typer.BadParameter("NATS_URL names a server of your own", param_hint="--nats-port")
     stack = Stack(
         settings, nats_port=nats_port, restart_pause=restart_pause, monitor_simulator=monitor_simulator
     )
@@ -157,6 +159,8 @@ def demo(
     from cli.datadir import DataDir  # noqa: PLC0415 - only this command needs it
     from cli.demo import Demo, running_url  # noqa: PLC0415 - the same
 
+    if url is not None and data_dir is not None:
+        raise typer.BadParameter("give --url or --data-dir")
     settings = local_settings(data_dir)
     place = url or running_url(DataDir(settings.data_dir), settings)
     raise typer.Exit(Demo(place, timeout=timeout, api_key=api_key).run())

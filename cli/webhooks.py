@@ -87,6 +87,8 @@ def replay(
     """Apply kept requests again: those named, or all of a range. Nothing is done twice."""
     if not entries and since is None:
         raise typer.BadParameter("name entries, or give --since")
+    if entries and any((provider, verdict, since, until)):
+        raise typer.BadParameter("name entries, or say by --provider, --verdict, --since, --until which ones")
 
     async def work(database: "Database", replayer: "Replayer") -> int:
         failed = 0

@@ -61,7 +61,7 @@ async def load_answers(
     }
 
 
-def _answer(row: sa.Row[Any]) -> pb.AcceptedMessage:
+def _answer(row: sa.Row[*tuple[Any, ...]]) -> pb.AcceptedMessage:
     return pb.AcceptedMessage(
         id=row.id,
         conversation_id=row.conversation_id,

@@ -94,14 +94,9 @@ class Previewer:
             refusals.append(no_route(channel))
         async with self._database.read() as connection:
             earlier = await _earlier(connection, caller, request)
-            repeated = False
-            if earlier is not None:
-                if not earlier.answers(request_hash(request)):
-                    refusals.append(key_reused(request.request_id))
-                elif earlier.message is None:
-                    refusals.append(message_erased(request.request_id))
-                else:
-                    repeated = True
+            spent = [] if earlier is None else _spent(earlier, request)
+            repeated = earlier is not None and not spent
+            refusals += spent
             if sender and recipient and _fit(channel, sender, recipient):
                 response.conversation_id = conversation_id(
                     family_of(channel), sender.canonical, recipient.canonical
@@ -131,6 +126,13 @@ async def _earlier(
     if not is_request_id(request.request_id):
         return None
     return (await load_answers(connection, caller, [request.request_id])).get(request.request_id)
+
+
+def _spent(earlier: StoredAnswer, request: pb.SendMessageRequest) -> list[PosthouseError]:
+    """Return why a key that was used before gives no answer to this request; none when it does."""
+    if not earlier.answers(request_hash(request)):
+        return [key_reused(request.request_id)]
+    return [message_erased(request.request_id)] if earlier.message is None else []
 
 
 async def _exists(connection: AsyncConnection, conversation: str) -> bool:

@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,47 @@ def test_what_is_to_be_replayed_is_named_or_described(words: list[str]) -> None:
     result = CliRunner().invoke(app, ["dead-letters", "replay", *words])
     assert result.exit_code == 2
     assert "name messages" in result.output
+
+
+@pytest.mark.parametrize(
+    "option", ["--provider=twilio", "--verdict=forged", "--since=2026-11-22", "--until=2026-11-22"]
+)
+def test_webhooks_to_replay_are_named_or_described(option: str) -> None:
+    entry = "01a20140-0000-7000-8000-000000000000"
+    result = CliRunner().invoke(app, ["webhooks", "replay", entry, option])
+    assert result.exit_code == 2
+    assert "name entries" in result.output
+
+
+def test_options_that_exclude_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(app, ["demo", "--url", "http://127.0.0.1:1", "--data-dir", "somewhere"])
+    assert (result.exit_code, "--url or --data-dir" in result.output) == (2, True)
+    monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:1")
+    result = CliRunner().invoke(app, ["up", "--nats-port", "4223"])
+    assert (result.exit_code, "--nats-port" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("webhooks", "list"),
+        ("dead-letters", "list"),
+        ("keys", "list"),
+        ("privacy", "list"),
+        ("encryption", "status"),
+        ("search", "rebuild"),
+        ("migrate",),
+    ],
+)
+def test_a_folder_whose_stack_has_another_database_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    url = f"postgresql://127.0.0.1:{free_ports(1)}/x?connect_timeout=1"
+    monkeypatch.setenv("DATABASE_URL", url)
+    state = StackState(pid=1, host="127.0.0.1", http_port=1, grpc_port=2, database_url=url, nats_url="n")
+    for database_url, code in [("postgresql://another/x", 2), (url, 1)]:
+        DataDir(tmp_path).write_state(replace(state, database_url=database_url))
+        # Nothing answers there: that takes each command its time, and one says enough.
+        if code == 2 or words == ("migrate",):
+            result = CliRunner().invoke(app, [*words, "--data-dir", str(tmp_path)])
+            assert (result.exit_code, "another database" in result.output) == (code, code == 2)
