@@ -37,6 +37,11 @@ CONTENT_UNREADABLE = Counter(
 )
 RECEIPTS = Counter("delivery_receipts_total", "Delivery receipts, by what became of them.", ["result"])
 WEBHOOKS = Counter("webhooks_total", "Webhook requests, by verdict.", ["provider", "verdict"])
+WEBHOOKS_NOT_KEPT = Counter(
+    "webhooks_not_kept_total",
+    "Forged webhook requests that are in no log, since enough of them were kept.",
+    ["provider"],
+)
 ATTEMPTS = Counter(
     "dispatch_attempts_total", "Dispatch attempts by outcome.", ["channel", "provider", "outcome"]
 )

@@ -105,8 +105,8 @@ FROM news WHERE (message_id IN (SELECT id FROM moved)) IS NOT TRUE
 class WebhookLog:
     """One provider request as it is kept, and what became of it.
 
-    `headers` is JSON without credentials. `body_size` is None when the body is kept whole. `message_ids` are
-    the messages it told of, as far as they are known.
+    `headers` is JSON without credentials. `body_size` is None when the request is kept whole. `message_ids`
+    are the messages it told of, as far as they are known.
     """
 
     id: str

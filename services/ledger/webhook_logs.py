@@ -79,7 +79,7 @@ class LogSummary:
 
 @dataclass(frozen=True, slots=True)
 class KeptRequest:
-    """An entry with its request. `whole` is False when not all of the body was kept."""
+    """An entry with its request. `whole` is False when not all of it was kept."""
 
     id: str
     provider: str

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
@@ -13,8 +13,11 @@ from services.ledger.accept import Acceptance, Intake
 from services.ledger.receipts import AppliedReceipt, ReceiptRow, WebhookLog
 from services.providers.base import WebhookRequest
 
-# Bytes kept of a body that nobody vouches for: anybody may send them.
-MAX_FORGED_BYTES: Final = 65_536
+# What is kept of a request that nobody vouches for, in bytes of its body and characters of its URL and of all
+# its headers. A text message of Twilio's fits.
+MAX_FORGED_BYTES: Final = 16_384
+_MAX_FORGED_URL: Final = 2048
+_MAX_FORGED_HEADERS: Final = 8192
 
 # Headers that are not kept: they carry credentials.
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
@@ -42,26 +45,46 @@ def log_entry(
     verdict: str,
     detail: str | None = None,
 ) -> WebhookLog:
-    """Return the entry that keeps a request, without its credentials."""
-    body = request.body[:MAX_FORGED_BYTES] if verdict == "forged" else request.body
+    """Return the entry that keeps a request, without its credentials.
+
+    What is too large of a forged one is left out; its digest then tells what the body was.
+    """
     # PostgreSQL stores no NUL characters.
     headers = {
         key.replace("\0", ""): _without_secret(value.replace("\0", ""))
         for key, value in request.headers.items()
         if key not in _SECRET_HEADERS
     }
-    return WebhookLog(
+    log = WebhookLog(
         id=log_id,
         provider=name,
         method=request.method,
         url=_without_secret(request.url.replace("\0", "")),
         headers=orjson.dumps(headers).decode(),
-        body=body,
+        body=request.body,
         remote_address=remote_address,
         verdict=verdict,
         detail=detail,
-        body_size=len(request.body) if len(body) < len(request.body) else None,
     )
+    if verdict == "forged":
+        _cut(log, headers)
+    return log
+
+
+def _cut(log: WebhookLog, headers: Mapping[str, str]) -> None:
+    """Bound an entry that anybody may cause; one that is not whole has a body size."""
+    url, headers_json, body = log.url, log.headers, log.body
+    log.url, log.body = url[:_MAX_FORGED_URL], body[:MAX_FORGED_BYTES]
+    if len(headers_json) > _MAX_FORGED_HEADERS:
+        kept, room = {}, _MAX_FORGED_HEADERS
+        for name, value in headers.items():
+            room -= len(name) + len(value)
+            if room >= 0:
+                kept[name] = value
+        log.headers = orjson.dumps(kept).decode()
+    if (log.url, log.headers, log.body) != (url, headers_json, body):
+        log.body_size = len(body)
+        log.detail = f"not kept whole; sha256 of the body: {hashlib.sha256(body).hexdigest()}"
 
 
 def _without_secret(text: str) -> str:

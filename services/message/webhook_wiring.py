@@ -7,6 +7,7 @@ from services.kit.logs import get_logger
 from services.kit.networks import is_loopback
 from services.ledger.database import Database
 from services.message.commit import GroupCommitter
+from services.message.forgeries import Forgeries
 from services.message.webhooks import WebhookIngester
 from services.providers.registry import build_providers, enabled_providers
 
@@ -29,6 +30,7 @@ def build_ingester(settings: Settings, database: Database, committer: GroupCommi
         build_providers(settings, enabled_providers(settings)),
         database,
         committer,
+        forgeries=Forgeries(settings.webhook_forged_bytes),
         verification=settings.webhook_verification,
     )
 

@@ -24,6 +24,7 @@ from services.ledger.receipts import WebhookLog
 from services.ledger.webhook_logs import KeptRequest, link_logs
 from services.message.commit import GroupCommitter, Unit
 from services.message.email_threading import thread_emails
+from services.message.forgeries import Forgeries
 from services.message.placing import count_receipts, distinct_receipts, park_unplaced
 from services.message.tracing import trace_receipts
 from services.message.validation import inbound_draft
@@ -75,11 +76,13 @@ class WebhookIngester:
         database: Database,
         committer: GroupCommitter,
         *,
+        forgeries: Forgeries,
         verification: bool = True,
     ) -> None:
         self._providers = providers
         self._database = database
         self._committer = committer
+        self._forgeries = forgeries
         self._verification = verification
 
     async def ingest(self, arrived: Sequence[Arrived]) -> list[Ingested | PosthouseError]:
@@ -143,9 +146,14 @@ class WebhookIngester:
 
     async def _refuse(self, name: str, request: WebhookRequest, remote_address: str) -> None:
         metrics.WEBHOOKS.labels(name, "forged").inc()
-        log = log_entry(new_id(), name, request, remote_address=remote_address, verdict="forged")
-        _log.warning("webhook_forged", provider=name, webhook_log_id=log.id)
-        await self._committer.submit(Unit(logs=[log], atomic=True))
+        log = await _aside(
+            request,
+            lambda request: log_entry(
+                new_id(), name, request, remote_address=remote_address, verdict="forged"
+            ),
+        )
+        if await self._forgeries.admit(log):
+            await self._committer.submit(Unit(logs=[log], atomic=True))
         raise ForbiddenError("the signature is missing or wrong", reason="WEBHOOK_FORGED")
 
     async def _parse(self, provider: Provider, request: WebhookRequest, log: WebhookLog) -> WebhookContent:

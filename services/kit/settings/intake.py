@@ -35,6 +35,14 @@ class IntakeSettings(BaseSettings):
     webhook_log_retention: float = Field(
         default=2_592_000.0, ge=3600, description="Seconds the raw requests of providers are kept."
     )
+    webhook_forged_bytes: int = Field(
+        default=1_048_576,
+        ge=0,
+        description=(
+            "Bytes kept in an hour of requests without their proof, of each provider by each message process;"
+            " the rest is counted."
+        ),
+    )
     webhook_parking_time: float = Field(
         default=86_400.0,
         ge=60,

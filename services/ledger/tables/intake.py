@@ -38,7 +38,7 @@ webhook_logs = sa.Table(
     sa.Column("repeated_count", sa.Integer, nullable=False, server_default="0"),
     sa.Column("parked_count", sa.Integer, nullable=False, server_default="0"),
     sa.Column("refused_count", sa.Integer, nullable=False, server_default="0"),
-    # Bytes of the body as it came; null: as many as are kept.
+    # Bytes of the body as it came, where not all of the request is kept; null: all of it is.
     sa.Column("body_size", sa.Integer),
     # When it was last replayed by hand.
     time_column("replay_time", nullable=True),

@@ -26,6 +26,7 @@ from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.message.commit import GroupCommitter
+from services.message.forgeries import Forgeries
 from services.message.placing import Placer
 from services.message.webhooks import Arrived, Ingested, WebhookIngester
 from services.providers.base import WebhookRequest
@@ -132,7 +133,9 @@ class House:
             ),
             "sendgrid": SendGridProvider(SendGridConfig("key", public_key=public_key())),
         }
-        self.ingester = WebhookIngester(providers, self.database, self._committer)
+        self.ingester = WebhookIngester(
+            providers, self.database, self._committer, forgeries=Forgeries(1_000_000)
+        )
 
     def __enter__(self) -> Self:
         self.run(self._start())

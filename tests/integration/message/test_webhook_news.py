@@ -197,6 +197,23 @@ async def test_a_forged_request_is_kept_in_part_and_without_its_secrets(
     assert "authorization" not in headers
 
 
+async def test_forged_requests_do_not_fill_the_database_and_genuine_ones_are_kept(
+    start_process: StartProcess, book: Book, refusal: Refused
+) -> None:
+    stub = await start_process(
+        twilio_auth_token=SecretStr(TOKEN), webhook_base_url=BASE, webhook_forged_bytes=40_000
+    )
+    forged = replace(sms("SM1"), body=b"x" * 10_000)
+    for _ in range(20):
+        error = await refusal(stub.IngestWebhook(passed_on("twilio", forged)))
+        assert error.reason == "WEBHOOK_FORGED"
+    for number in range(5):
+        request = sms(f"SM{number}", "x" * 1600)
+        assert (await stub.IngestWebhook(passed_on("twilio", request))).applied_count == 1
+    counts = "SELECT verdict, count(*)::int FROM webhook_logs GROUP BY verdict ORDER BY verdict"
+    assert await book.rows(counts) == [("accepted", 5), ("forged", 3)]
+
+
 def reply(references: str, *, sender: str, number: int = 1) -> dict[str, Any]:
     return {
         "source": "mail",
