@@ -21,6 +21,10 @@ from services.kit.request_ids import REQUEST_ID, request_id
 # A path and query; what providers put there is shorter.
 _MOST_URL_BYTES: Final = 16_384
 _MOST_HEADERS: Final = 128
+# What is left of a body when its answer is out is thrown away, so that whoever writes before reading gets the
+# answer: so much of it, and for so long. Then the connection is closed.
+_MOST_REST_BYTES: Final = 16 * 1024 * 1024
+_REST_SECONDS: Final = 5.0
 # ": " and the end of a line.
 _AROUND_HEADER: Final = 4
 
@@ -60,6 +64,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._head = 0
         self._piece = 0
         self._alone = True
+        # Bytes of this body that came after its answer.
+        self._rest = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as its own is
         """Take a connection, which is closed when it says nothing for as long as an idle one may."""
@@ -85,11 +91,19 @@ class BoundedConnection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
             self._idle_since = self.loop.time()
+            if self._phase is _Phase.BODY:
+                self._rest = 0
+                self._arm(_REST_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Read a piece, and see to it that what is unfinished after it has an end."""
         self._piece = len(data)
         self._alone = self._phase is not _Phase.BODY
+        if not self._alone and self.cycle is not None and self.cycle.response_complete:
+            self._rest += len(data)
+            if self._rest > _MOST_REST_BYTES:
+                self.transport.close()
+                return
         super().data_received(data)
         phase = self._phase
         if phase is _Phase.IDLE:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import gateway.__main__ as process
+from gateway import connections
 from services.kit.config import Settings
 from tests.servers import free_ports
 from tests.unit.gateway.fakes import Fakes, accept_all
@@ -63,6 +64,11 @@ class Peer:
                 return await self._reader.read() == b""
             except ConnectionError:
                 return True
+
+    async def is_cut_off(self, content: bytes) -> bool:
+        """Send on; tell whether the other side has closed the connection."""
+        await self.write(content)
+        return self._writer.is_closing() or self._reader.at_eof() or self._reader.exception() is not None
 
     async def dribble(self, content: Callable[[int], bytes]) -> Answer:
         """Send a little now and then until there is an answer."""
@@ -277,6 +283,41 @@ async def test_a_body_without_length_has_the_same_limit(path: str) -> None:
         # One that announces itself is refused before any of it is read.
         await peer.write(head(path, length=100_001))
         assert (await peer.read()).status == 413
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_the_rest_of_a_body_that_was_refused_is_not_read_for_ever(
+    announced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_MOST_REST_BYTES", 1_000_000)
+    async with serving(http_max_body_bytes=100_000) as house, house.connected() as peer:
+        chunk = b" " * 65_536
+        if announced:
+            await peer.write(head(length=10**12))
+        else:
+            await peer.write(head(URL, "Transfer-Encoding: chunked", length=None))
+            chunk = b"10000\r\n" + chunk + b"\r\n"
+        answer = await peer.dribble(lambda _: chunk)
+        assert (answer.status, answer.body["reason"]) == (413, "TOO_LARGE")
+        async with asyncio.timeout(60):
+            while not await peer.is_cut_off(chunk):
+                pass
+
+
+async def test_who_was_refused_and_says_no_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_REST_SECONDS", SHORT)
+    async with serving(http_max_body_bytes=100_000) as house, house.connected() as peer:
+        await peer.write(head(length=100_001))
+        assert (await peer.read()).status == 413
+        assert await peer.is_closed()
+
+
+async def test_a_refused_body_that_ends_leaves_its_connection_to_the_next() -> None:
+    async with serving(http_max_body_bytes=100_000) as house, house.connected() as peer:
+        await peer.write(head(length=150_000))
+        assert (await peer.read()).status == 413
+        await peer.write(b" " * 150_000 + head() + BODY)
+        assert (await peer.read()).status == 202
 
 
 async def test_what_is_no_http_is_refused() -> None:
