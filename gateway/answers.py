@@ -33,6 +33,10 @@ class Problem(Shape):
     reason: str = Field(description="For programs.", examples=["INVALID_FIELD"])
     errors: list[FieldError]
     request_id: str = Field(description="As in the X-Request-ID header and in the logs.")
+    retry_after: int = Field(
+        default=0,
+        description="Seconds until it may be tried again, as in Retry-After; only where that is known.",
+    )
 
 
 class Accepted(Shape):

@@ -1,7 +1,7 @@
 """Builds the HTTP application from what it is given; nothing is looked up, nothing happens on import."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -35,6 +35,10 @@ _DESCRIPTION = (
     "One API for SMS, MMS and e-mail, two-way conversations, and delivery that can be trusted. "
     "A 2xx means committed. Errors are problems (RFC 9457) that name the fields at fault."
 )
+
+
+# Answers of a router that has nothing for a request.
+_UNROUTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,12 @@ def build_app(wiring: Wiring) -> ASGIApp:
     openapi.install(app, by_hand)
     app.add_exception_handler(PosthouseError, _on_typed)
     app.add_exception_handler(RequestValidationError, _on_shape)
-    app.add_exception_handler(HTTPException, _answering_http(found))
-    app.add_exception_handler(Exception, _on_fault)
     direct: dict[tuple[str, str], ASGIApp] = {
         ("POST", send.PATH): send.SendRoute(wiring.coalescer),
         ("GET", events.PATH): wiring.events,
     }
+    app.add_exception_handler(HTTPException, _answering_http(found, direct))
+    app.add_exception_handler(Exception, _on_fault)
     return Front(
         app,
         direct=direct,
@@ -129,10 +133,18 @@ def _of_body(error: RequestValidationError) -> bool:
     return any(found["loc"] == ("body",) for found in error.errors())
 
 
-def _answering_http(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _answering_http(
+    routes: Sequence[BaseRoute], direct: Iterable[tuple[str, str]]
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    # The router does not know these, and has no path or another one in their place.
+    methods_of = {path: method for method, path in direct}
+
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        method = methods_of.get(request.scope["path"])
+        if method is not None and error.status_code in _UNROUTED:
+            error = HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": method})
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # The router names the methods of the first route alone that has the path.
             fitting = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
             methods = {method for route in fitting for method in getattr(route, "methods", None) or ()}

@@ -16,6 +16,9 @@ from services.kit.status import from_item_error
 _KEYED = Annotated[
     str | None, Header(description="Repeats of the batch get the first answers; see also idempotency_key.")
 ]
+_PREVIEW_KEY = Annotated[
+    str | None, Header(description="Of the send in question: whether it would be a repeat, or refused.")
+]
 
 
 class MessageRoutes:
@@ -87,9 +90,12 @@ class MessageRoutes:
         _put_problems(results, bad, request)
         return render.answer({"results": results}, 207)
 
-    async def preview_message(self, request: Request, body: schemas.SendRequest) -> Response:
+    async def preview_message(
+        self, request: Request, body: schemas.SendRequest, idempotency_key: _PREVIEW_KEY = None
+    ) -> Response:
         """Run every check of a send and tell what would happen; nothing is stored or sent."""
-        message = requests.send_request(body, "")
+        key = requests.idempotency_key(idempotency_key, request.scope["headers"])
+        message = requests.send_request(body, key)
         response = await call(
             self._message.PreviewMessage, pb.PreviewMessageRequest(message=message), request
         )

@@ -102,7 +102,8 @@ class Problem:
     allow: str = ""
 
     def members(self, instance: str, request_id: str) -> dict[str, Any]:
-        """Return the problem's JSON members."""
+        """Return the problem's JSON members. Items of a batch have no header to say when to come again."""
+        later = {} if self.retry_after is None else {"retry_after": _whole_seconds(self.retry_after)}
         return {
             "type": f"urn:posthouse:problem:{self.reason.lower().replace('_', '-')}",
             "title": _TITLES.get(self.reason) or self.reason.replace("_", " ").capitalize(),
@@ -112,6 +113,7 @@ class Problem:
             "reason": self.reason,
             "errors": [{"field": error.field, "message": error.description} for error in self.errors],
             "request_id": request_id,
+            **later,
         }
 
     def headers(self) -> dict[str, str]:
@@ -122,7 +124,7 @@ class Problem:
             return {"allow": self.allow}
         if self.retry_after is None and self.status not in _RETRIED:
             return {}
-        return {"retry-after": str(max(1, math.ceil(self.retry_after or 0)))}
+        return {"retry-after": str(_whole_seconds(self.retry_after or 0))}
 
 
 def from_error(error: PosthouseError, *, item: str = "") -> Problem:
@@ -134,7 +136,9 @@ def from_error(error: PosthouseError, *, item: str = "") -> Problem:
     if status == _SERVER_FAULT:
         return internal()
     errors = [Violation(rest_field(v.field, item=item), v.description) for v in error.violations]
-    return Problem(status, error.reason, _detail(errors) or error.message, errors, error.retry_after)
+    # Which key it is is not in the name of the field.
+    detail = error.message if error.reason == "IDEMPOTENCY_KEY_REUSED" else _detail(errors) or error.message
+    return Problem(status, error.reason, detail, errors, error.retry_after)
 
 
 def from_validation(found: Iterable[Mapping[str, Any]], *, item: str = "") -> Problem:
@@ -193,6 +197,10 @@ def rest_field(field: str, *, item: str = "") -> str:
     if segments[-1] == "request_id":
         segments[-1] = "idempotency_key" if in_batch else "Idempotency-Key"
     return ".".join(segments)
+
+
+def _whole_seconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
 
 
 def _rest_segment(segment: str) -> str:

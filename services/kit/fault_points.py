@@ -31,18 +31,27 @@ POINTS: Final = (
 )
 
 
+def parse_fault_points(spec: str) -> dict[str, int]:
+    """Return at which pass of each point to die: `name` at the first, `name@3` at the third.
+
+    Raises ValueError for what is no fault point.
+    """
+    passes: dict[str, int] = {}
+    for part in spec.split(","):
+        name, _, count = part.strip().partition("@")
+        if not name:
+            continue
+        if name not in POINTS or not (count or "1").isdigit():
+            raise ValueError(f"there is no fault point {part.strip()!r}")
+        passes[name] = int(count or "1")
+    return passes
+
+
 class FaultPoints:
     """The points at which this process is to die: `name` at the first pass, `name@3` at the third."""
 
     def __init__(self, spec: str = "") -> None:
-        self._left: dict[str, int] = {}
-        for part in spec.split(","):
-            name, _, count = part.strip().partition("@")
-            if not name:
-                continue
-            if name not in POINTS or not (count or "1").isdigit():
-                raise ValueError(f"POSTHOUSE_FAULT_POINTS: there is no fault point {part.strip()!r}")
-            self._left[name] = int(count or "1")
+        self._left = parse_fault_points(spec)
         if self._left:
             _log.warning("fault_points_armed", points=sorted(self._left))
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from services.kit.fault_points import parse_fault_points
 from services.kit.settings.fields import Port, check_database_url, check_nats_url, checked, some_of, world
 
 
@@ -115,7 +116,7 @@ class ServerSettings(BaseSettings):
     shutdown_grace: float = Field(
         default=10.0, gt=0, description="Seconds a process may take to finish what is in flight on SIGTERM."
     )
-    fault_points: str = Field(
+    fault_points: Annotated[str, checked(parse_fault_points)] = Field(
         default="",
         description="Places where the process kills itself, for tests of recovery: `message.after_commit@3`.",
     )

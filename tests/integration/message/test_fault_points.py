@@ -17,7 +17,7 @@ from posthouse.v1 import message_service_pb2 as pb
 from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.client import open_channel
 from services.kit.config import Settings
-from services.kit.fault_points import POINTS, FaultPoints
+from services.kit.fault_points import POINTS
 from services.kit.process import run_process
 from services.message.__main__ import main
 from services.providers.simulator_webhook import sign
@@ -160,10 +160,3 @@ async def test_killed_at_any_point_it_neither_loses_nor_doubles(
 async def _published(book: Book) -> bool:
     left: int = await book.value("SELECT count(*) FROM outbox WHERE subject LIKE 'posthouse.event.%%'")
     return left == 0
-
-
-def test_an_unknown_point_stops_the_start() -> None:
-    with pytest.raises(ValueError, match="POSTHOUSE_FAULT_POINTS"):
-        FaultPoints("message.nowhere")
-    with pytest.raises(ValueError, match="POSTHOUSE_FAULT_POINTS"):
-        FaultPoints("message.after_commit@often")

@@ -148,6 +148,25 @@ async def test_preview_by_rest(client: httpx2.AsyncClient, contact: Contact) -> 
     assert [refusal["errors"][0]["field"] for refusal in shown["refusals"]] == ["subject", "to"]
 
 
+async def test_a_preview_knows_whether_the_key_was_used(client: httpx2.AsyncClient) -> None:
+    keyed = {"Idempotency-Key": "order-18"}
+    assert (await client.post(f"{MESSAGES}/send", json=SEND, headers=keyed)).status_code == 202
+    other = {**SEND, "body": "another"}
+    shown = (await client.post(f"{MESSAGES}/preview", json=other, headers=keyed)).json()
+    (refusal,) = shown["refusals"]
+    assert (shown["acceptable"], refusal["status"], refusal["reason"]) == (
+        False,
+        422,
+        "IDEMPOTENCY_KEY_REUSED",
+    )
+    assert refusal["errors"][0]["field"] == "Idempotency-Key"
+    assert "'order-18'" in refusal["detail"]
+    assert (await client.post(f"{MESSAGES}/preview", json=SEND, headers=keyed)).json()["acceptable"]
+    assert (await client.post(f"{MESSAGES}/preview", json=other)).json()["acceptable"]
+    refused = await client.post(f"{MESSAGES}/send", json=other, headers=keyed)
+    assert (refused.status_code, "'order-18'" in refused.json()["detail"]) == (422, True)
+
+
 async def test_send_at_and_expires_at(client: httpx2.AsyncClient, house: House) -> None:
     now = datetime.now(UTC)
     send_at, expires_at = rfc3339(now + timedelta(hours=1)), rfc3339(now + timedelta(hours=2))

@@ -122,6 +122,10 @@ async def test_unknown_route_and_method(client: httpx2.AsyncClient) -> None:
     assert response.headers["allow"] == "GET"
     response = await client.put("/api/v1/conversations/x")
     assert (response.status_code, response.headers["allow"]) == (405, "GET, PATCH")
+    for method, path, allowed in (("PUT", "/messages/send", "POST"), ("POST", "/events", "GET")):
+        response = await client.request(method, f"/api/v1{path}")
+        assert (response.status_code, response.headers.get("allow")) == (405, allowed)
+        assert response.json()["reason"] == "METHOD_NOT_ALLOWED"
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,7 @@ async def test_a_limit_of_the_service_is_a_429_with_its_time(
     batch = await client.post("/api/v1/messages/batch", json={"messages": [SEND]})
     assert batch.status_code == 207
     assert batch.json()["results"][0]["error"]["reason"] == "RATE_LIMITED"
+    assert batch.json()["results"][0]["error"]["retry_after"] == 8
 
 
 async def test_without_limits_there_are_no_headers(gateway: Gateway) -> None:

@@ -82,6 +82,8 @@ def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, monkeypatch:
         ("POSTHOUSE_DISPATCH_LEASE", "0"),
         ("POSTHOUSE_STRICT_PHONE_NUMBERS", "perhaps"),
         ("POSTHOUSE_ROUTES", "sms"),
+        ("POSTHOUSE_FAULT_POINTS", "message.nowhere"),
+        ("POSTHOUSE_FAULT_POINTS", "message.after_commit@often"),
         ("POSTHOUSE_ROUTES", "sms="),
         ("POSTHOUSE_ROUTES", "=twilio"),
         ("POSTHOUSE_UNKNOWN_POLICY", "twilio=perhaps"),
