@@ -34,6 +34,24 @@ def test_compose_runs_the_whole_stack() -> None:
     assert services["migrate"]["command"] == ["migrate"]
 
 
+def test_compose_gives_the_settings_of_the_file_to_every_process_and_keeps_its_own_places() -> None:
+    services = _compose()["services"]
+    for name in _PROCESSES | {"migrate"}:
+        assert services[name]["env_file"] == [{"path": ".env", "required": False}]
+        # A laptop's .env may say otherwise; health checks, mounts and Prometheus know these.
+        environment = services[name]["environment"]
+        assert (environment["POSTHOUSE_HTTP_PORT"], environment["POSTHOUSE_GRPC_PORT"]) == (8000, 50051)
+        assert not environment["POSTHOUSE_METRICS_PORT"]
+        assert environment["POSTHOUSE_SIMULATOR_PATH"].startswith(environment["POSTHOUSE_DATA_DIR"])
+
+
+def test_copies_of_a_service_need_not_share_a_port() -> None:
+    services = _compose()["services"]
+    for name in _PROCESSES - {"gateway"}:
+        # Set, but empty, it leaves the port to Docker.
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z]+_PORT-(\d+)\}:\1", services[name]["ports"][0])
+
+
 def test_compose_waits_for_what_each_service_needs() -> None:
     services = _compose()["services"]
     assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
