@@ -85,7 +85,7 @@ _REST_NAMES = {
     "after_event_id": "Last-Event-ID",
 }
 # Fields of the contract that JSON has no level for.
-_UNWRAPPED = frozenset({"message", "profile", "conversation"})
+_UNWRAPPED = frozenset({"message", "profile", "conversation", "subscription"})
 _ITEM = re.compile(r"messages\[\d+\]")
 
 

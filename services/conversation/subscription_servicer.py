@@ -91,6 +91,9 @@ class SubscriptionServicer(pb_grpc.SubscriptionServiceServicer):
         ranged = request.HasField("since_time")
         if bool(request.event_id) == ranged:
             raise InvalidRequestError.field("event_id", "or a range of time must be given, and not both")
+        if request.event_id and (request.HasField("until_time") or request.undelivered_only):
+            field = "until_time" if request.HasField("until_time") else "undelivered_only"
+            raise InvalidRequestError.field(field, "goes with a range of time, and not with an event_id")
         if not ranged:
             replayed = await self._keeper.replay_one(request.subscription_id, request.event_id)
         else:

@@ -39,10 +39,12 @@ def read_time(field: str, time: Timestamp) -> datetime:
 def read_range(message: Message, prefix: str = "") -> tuple[datetime | None, datetime | None]:
     """Return since_time and until_time of a request, None where they are empty.
 
-    `prefix` stands before their names in refusals.
+    A range that can hold nothing is refused: it is a mistake. `prefix` stands before their names in refusals.
     """
     since, until = (
         read_time(f"{prefix}{name}", getattr(message, name)) if message.HasField(name) else None
         for name in ("since_time", "until_time")
     )
+    if since is not None and until is not None and since >= until:
+        raise InvalidRequestError.field(f"{prefix}until_time", "must be after the beginning")
     return since, until

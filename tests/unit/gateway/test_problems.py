@@ -85,6 +85,7 @@ def test_texts_of_the_transport_stay_inside(code: grpc.StatusCode, status: int) 
         ("message.recipient", "", "to"),
         ("profile.channel", "", "type"),
         ("conversation.metadata", "", "metadata"),
+        ("subscription.url", "", "url"),
         ("message", "", "message"),
         ("requests[3].sender", "", "messages[3].from"),
         ("requests", "", "messages"),
