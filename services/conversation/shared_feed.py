@@ -5,6 +5,7 @@ with its store, the ledger is read before a new one is made, and nothing that no
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
@@ -60,8 +61,13 @@ class SharedFeed:
             await self._bus.wait_ready()
             try:
                 subscription = await self._subscribe()
-                while self._bus.connected:
-                    await self._fetch_once(subscription)
+                try:
+                    while self._bus.connected:
+                        await self._fetch_once(subscription)
+                finally:
+                    # The connection would keep it, and there is a new one after every failure.
+                    with contextlib.suppress(*BUS_ERRORS):
+                        await subscription.unsubscribe()
             except BUS_ERRORS as error:
                 _log.debug("feed_interrupted", feed=self._name, error=repr(error))
                 await asyncio.sleep(_PATIENCE)
@@ -100,6 +106,7 @@ class SharedFeed:
         try:
             await self._handle_all(messages)
         except UnavailableError:
+            await _give_back(messages)
             raise
         except Exception:  # noqa: BLE001 - found out one by one
             await self._handle_singly(messages)
@@ -118,9 +125,17 @@ class SharedFeed:
             try:
                 await self._handle_all([message])
             except UnavailableError:
+                await _give_back(messages)
                 raise
             except Exception:  # noqa: BLE001 - said once
                 _log.exception("event_refused", feed=self._name, subject=message.subject)
+
+
+async def _give_back(messages: Sequence[Msg]) -> None:
+    """Have messages delivered again at once, rather than when the time to acknowledge them is over."""
+    with contextlib.suppress(*BUS_ERRORS):
+        for message in messages:
+            await message.nak()
 
 
 def _read(message: Msg) -> list[str]:
