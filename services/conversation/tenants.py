@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from services.conversation import contacts
 from services.conversation.contacts import Claimed, Link, Meeting, Push
@@ -20,6 +20,8 @@ from services.kit.logs import get_logger
 from services.ledger.database import Database
 
 _log = get_logger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 # Numbers and languages one process has under way at a time; the register is a small service.
 _CONCURRENCY: Final = 8
@@ -118,12 +120,12 @@ class TenantLinker:
                 claimed = await contacts.claim(connection, limit=left, lease=policy.lease) if left else []
         finally:
             self._breaker.give_back(admitted - len(claimed) - len(pushes))
-        async with asyncio.TaskGroup() as group:
-            for contact in claimed:
-                group.create_task(self._ask(contact))
-            for push in pushes:
-                group.create_task(self._push(push))
-        return len(claimed) + len(pushes)
+        work = [*(self._ask(contact) for contact in claimed), *(self._push(push) for push in pushes)]
+        # Each to its end: what fails of one is no reason to cut the others off.
+        for failure in await asyncio.gather(*work, return_exceptions=True):
+            if failure is not None:
+                raise failure
+        return len(work)
 
     async def _meet(self, met: Sequence[Meeting]) -> None:
         # Short codes and names are nobody's number.
@@ -149,9 +151,8 @@ class TenantLinker:
         return links
 
     async def _ask(self, contact: Claimed) -> None:
-        found = await self._monitor.find(contact.address, contact.original)
+        found = await self._counted(self._monitor.find(contact.address, contact.original))
         failed = isinstance(found, Failed)
-        self._breaker.record(successes=not failed, failures=failed)
         if isinstance(found, Known):
             await self._identify(contact, found)
             return
@@ -186,9 +187,19 @@ class TenantLinker:
         if contact.miss_count or contact.failure_count:
             metrics.TENANT_RECONCILIATIONS.inc(len(links))
 
+    async def _counted(self, asking: Awaitable[_Answer]) -> _Answer:
+        """Return what the register says to an admitted request, and have the breaker note it."""
+        try:
+            answer = await asking
+        except BaseException:
+            self._breaker.give_back(1)
+            raise
+        failed = isinstance(answer, Failed)
+        self._breaker.record(successes=not failed, failures=failed)
+        return answer
+
     async def _push(self, push: Push) -> None:
-        failure = await self._monitor.set_language(push.tenant_id, push.language)
-        self._breaker.record(successes=failure is None, failures=failure is not None)
+        failure = await self._counted(self._monitor.set_language(push.tenant_id, push.language))
         metrics.TENANT_PUSHES.labels("failed" if failure else "written").inc()
         async with self._database.hot() as connection:
             if failure is None:
