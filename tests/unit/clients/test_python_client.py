@@ -1,5 +1,7 @@
 """The Python client against a server that fails as told: what is retried, with which key, what is raised."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent import futures
 from datetime import UTC, datetime
@@ -86,15 +88,24 @@ class _Messages(message_service_pb2_grpc.MessageServiceServicer):
 
 
 class _Conversations(conversation_service_pb2_grpc.ConversationServiceServicer):
-    """Streams two events a call and breaks off, and notes where it is asked to resume."""
+    """Streams two events a call and breaks off, and notes where it is asked to resume.
+
+    A quiet one has nothing to tell until it is left alone.
+    """
 
     def __init__(self) -> None:
         self.after: list[str] = []
+        self.quiet = False
 
     def WatchEvents(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         self.after.append(request.after_event_id)
         place = int(request.after_event_id or 0)
         yield conversation_pb.WatchEventsResponse(event_id=str(place))
+        if self.quiet:
+            left = threading.Event()
+            context.add_callback(left.set)
+            left.wait()
+            return
         for number in (place + 1, place + 2):
             yield conversation_pb.WatchEventsResponse(event_id=str(number), event={"id": f"m.{number}"})
         context.abort_with_status(rpc_status.to_status(to_status(ServerAway("stopping", retry_after=0.01))))
@@ -212,6 +223,19 @@ async def test_many_never_raise(client: Any, server: Any) -> None:
     assert await client.send_many([]) == []
 
 
+async def test_what_can_be_no_message_takes_nothing_from_the_others(client: Any, server: Any) -> None:
+    naive = Outgoing(**_SMS, send_time=datetime(2030, 1, 1), request_id="mine")  # type: ignore[arg-type] # noqa: DTZ001
+    wrong: Any = Outgoing(**_SMS, priority="urgent")  # type: ignore[arg-type]
+    right: Any = Outgoing(**_SMS)  # type: ignore[arg-type]
+    first, second, third, fourth = await client.send_many([right, naive, right, wrong])
+    assert (first.id, third.id) == tuple(item.request_id for item in server[1].requests[0].requests)
+    assert (type(second), second.reason, second.request_id) == (InvalidRequestError, "INVALID_FIELD", "mine")
+    assert "no time zone" in str(second)
+    assert isinstance(fourth, InvalidRequestError)
+    assert [type(result) for result in await client.send_many([wrong])] == [InvalidRequestError]
+    assert len(server[1].requests) == 1
+
+
 async def test_waiting_ends_with_the_message(client: Any, server: Any) -> None:
     assert (await client.wait_until_delivered("m")).id == "m"
     server[1].state = message_pb2.MESSAGE_STATE_SENT
@@ -239,6 +263,48 @@ async def test_a_broken_watch_goes_on_where_it_broke(client: Any, server: Any) -
     watch.close()
     assert seen == ["m.8", "m.9", "m.10", "m.11", "m.12"]
     assert server[2].after[:3] == ["7", "9", "11"]
+
+
+@pytest.mark.parametrize("what", ["watch", "client"])
+async def test_closing_ends_the_loop_over_a_watch(client: Any, server: Any, what: str) -> None:
+    server[2].quiet = True
+    watch = await client.watch()
+    assert server[2].after == [""]
+
+    async def follow() -> str:
+        async for _ in watch:
+            raise AssertionError("nothing happens")
+        return "ended"
+
+    if isinstance(client, _Inline):
+        loop = asyncio.create_task(asyncio.to_thread(lambda: "ended" if not list(watch) else ""))
+    else:
+        loop = asyncio.create_task(follow())
+    # Whether it has begun to read by then makes no difference.
+    await asyncio.sleep(0)
+    if what == "watch":
+        watch.close()
+    else:
+        await client.close()
+    assert await asyncio.wait_for(loop, 60) == "ended"
+    assert server[2].after == [""]
+
+
+async def test_a_cancelled_task_stays_cancelled_however_its_watch_ends(server: Any) -> None:
+    server[2].quiet = True
+    async with AsyncPosthouse(server[0], conversation_target=server[0], timeout=60) as client:
+        watch = await client.watch()
+
+        async def follow() -> None:
+            async for _ in watch:
+                raise AssertionError("nothing happens")
+
+        loop = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        loop.cancel()
+        watch.close()
+        await asyncio.wait([loop])
+        assert loop.cancelled()
 
 
 def test_pauses_grow_and_follow_the_server() -> None:

@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -39,6 +40,7 @@ class AsyncPosthouse:
         self.messages: Any = MessageServiceStub(self._channels[0])
         self.conversations: Any = ConversationServiceStub(self._channels[1])
         self.metadata = self._options.metadata
+        self._watches: weakref.WeakSet[AsyncWatch] = weakref.WeakSet()
 
     async def send(self, **fields: Any) -> AcceptedMessage:
         """Send one message, given by the fields of `Outgoing`; return it once it is committed."""
@@ -55,7 +57,7 @@ class AsyncPosthouse:
         """Send any number; return what became of each, in order. Raises for none of them."""
         results: list[AcceptedMessage | PosthouseError] = []
         for part in parts(messages, self._options.attempts):
-            pause: float | None = 0.0
+            pause = part.pause
             while pause is not None:
                 await asyncio.sleep(pause)
                 try:
@@ -106,11 +108,14 @@ class AsyncPosthouse:
         """Begin to watch; what happens from the return on is seen. `after` is the position to resume from."""
         progress = Progress(conversation_id, participant, after, self._options.attempts)
         watch = AsyncWatch(self.conversations.WatchEvents, progress, self.metadata, self._options.timeout)
+        self._watches.add(watch)
         await watch.begin()
         return watch
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; watches end."""
+        for watch in self._watches:
+            watch.close()
         for channel in self._channels:
             await channel.close(None)
 
@@ -146,7 +151,7 @@ class AsyncPosthouse:
 class AsyncWatch:
     """Updates as they happen: `async for update in watch`.
 
-    A stream that breaks is taken up where it broke.
+    A stream that breaks is taken up where it broke. `close`, from another task, ends the loop.
     """
 
     def __init__(
@@ -158,16 +163,17 @@ class AsyncWatch:
         self._patience = patience
         self._call: Any = None
         self._first: Update | None = None
+        self._closed = False
 
     async def begin(self) -> None:
         """Open the stream and wait for its first response."""
-        while True:
+        while not self._closed:
             self._call = self._method(self._progress.request, metadata=self._metadata)
             try:
                 async with asyncio.timeout(self._patience):
                     self._first = self._progress.take(await self._read())
             except TimeoutError:
-                self.close()
+                self._call.cancel()
                 await self._pause(_silent())
             except PosthouseError as error:
                 await self._pause(error)
@@ -175,7 +181,7 @@ class AsyncWatch:
                 return
 
     async def __aiter__(self) -> AsyncIterator[Update]:
-        while True:
+        while not self._closed:
             update: Update | None
             if self._first is not None:
                 update, self._first = self._first, None
@@ -191,6 +197,7 @@ class AsyncWatch:
 
     def close(self) -> None:
         """End the stream."""
+        self._closed = True
         if self._call is not None:
             self._call.cancel()
 
@@ -199,12 +206,19 @@ class AsyncWatch:
             response = await self._call.read()
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+        except asyncio.CancelledError:
+            # grpc.aio raises it of a call that was cancelled, whoever has cancelled what.
+            task = asyncio.current_task()
+            if not self._closed or task is None or task.cancelling():
+                raise
+            raise _silent() from None
         if not isinstance(response, WatchEventsResponse):  # grpc.aio.EOF
             raise _silent()
         return response
 
     async def _pause(self, error: PosthouseError) -> None:
-        await asyncio.sleep(self._progress.pause_after(error))
+        if not self._closed:
+            await asyncio.sleep(self._progress.pause_after(error))
 
 
 def _silent() -> UnavailableError:

@@ -1,6 +1,7 @@
 """The client for threads: the methods of `AsyncPosthouse`, over grpc's own blocking calls."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -38,6 +39,7 @@ class Posthouse:
         self.messages = MessageServiceStub(self._channels[0])
         self.conversations = ConversationServiceStub(self._channels[1])
         self.metadata = self._options.metadata
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 
     def send(self, **fields: Any) -> AcceptedMessage:
         """Send one message, given by the fields of `Outgoing`; return it once it is committed."""
@@ -52,7 +54,7 @@ class Posthouse:
         """Send any number; return what became of each, in order. Raises for none of them."""
         results: list[AcceptedMessage | PosthouseError] = []
         for part in parts(messages, self._options.attempts):
-            pause: float | None = 0.0
+            pause = part.pause
             while pause is not None:
                 time.sleep(pause)
                 try:
@@ -93,11 +95,14 @@ class Posthouse:
         """Begin to watch; what happens from the return on is seen. `after` is the position to resume from."""
         progress = Progress(conversation_id, participant, after, self._options.attempts)
         watch = Watch(self.conversations.WatchEvents, progress, self.metadata)
+        self._watches.add(watch)
         watch.begin()
         return watch
 
     def close(self) -> None:
         """Close the connections; watches end."""
+        for watch in tuple(self._watches):
+            watch.close()
         for channel in self._channels:
             channel.close()
 
@@ -147,11 +152,16 @@ class Watch:
     def begin(self) -> None:
         """Open the stream and wait for its first response."""
         while not self._closed:
-            self._call = self._method(self._progress.request, metadata=self._metadata)
             try:
+                self._call = self._method(self._progress.request, metadata=self._metadata)
+                if self._closed:  # in between, by another thread, which has not seen this call
+                    self._call.cancel()
                 self._first = self._read()
             except PosthouseError as error:
                 self._pause(error)
+            except ValueError:  # of grpc: the channel is closed
+                if not self._closed:
+                    raise
             else:
                 return
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import message_pb2
@@ -15,7 +16,7 @@ from posthouse.v1.message_service_pb2 import (
     SendMessagesRequest,
     SendMessagesResponse,
 )
-from posthouse_client.errors import PosthouseError, from_item_error
+from posthouse_client.errors import InvalidRequestError, PosthouseError, from_item_error
 from posthouse_client.retrying import Retries, is_passing
 
 _MOST = 1000
@@ -89,15 +90,23 @@ def _timestamp(moment: datetime | None) -> Timestamp | None:
 class Part:
     """Up to 1,000 messages on their way: which must be sent again, and what became of the others.
 
-    Whoever does the calls asks for `request`, hands in the answer to `take`, waits for as long as that says,
-    and goes on until it says None.
+    Whoever does the calls waits for as long as `pause` says, asks for `request`, hands in the answer to
+    `take` or `fail`, which say how long to wait next, and goes on until it is None.
     """
 
-    def __init__(self, requests: Sequence[SendMessageRequest], retries: Retries) -> None:
-        self._requests = requests
+    def __init__(self, requests: Sequence[SendMessageRequest | PosthouseError], retries: Retries) -> None:
+        self._requests = [each for each in requests if isinstance(each, SendMessageRequest)]
+        self._places = [place for place, each in enumerate(requests) if isinstance(each, SendMessageRequest)]
         self._retries = retries
-        self._waiting = list(range(len(requests)))
-        self._results: list[AcceptedMessage | PosthouseError | None] = [None] * len(requests)
+        self._waiting = list(range(len(self._requests)))
+        self._results: list[AcceptedMessage | PosthouseError | None] = [
+            None if isinstance(each, SendMessageRequest) else each for each in requests
+        ]
+
+    @property
+    def pause(self) -> float | None:
+        """Return the seconds until the first call, None when none is to be made."""
+        return 0.0 if self._waiting else None
 
     @property
     def request(self) -> SendMessagesRequest:
@@ -109,7 +118,7 @@ class Part:
         refused = []
         for place, result in zip(self._waiting, response.results, strict=True):
             if result.HasField("message"):
-                self._results[place] = result.message
+                self._results[self._places[place]] = result.message
                 continue
             error = from_item_error(result.error)
             self._refuse(place, error)
@@ -130,7 +139,7 @@ class Part:
         return [result for result in self._results if result is not None]
 
     def _refuse(self, place: int, error: PosthouseError) -> None:
-        self._results[place] = error.of_request(self._requests[place].request_id)
+        self._results[self._places[place]] = error.of_request(self._requests[place].request_id)
 
     def _pause(self, error: PosthouseError) -> float | None:
         try:
@@ -145,14 +154,25 @@ def _wish(error: PosthouseError) -> float:
 
 def parts(messages: Sequence[Outgoing], attempts: int) -> Iterator[Part]:
     """Cut messages into parts of at most 1,000 and 16 MiB, unless one alone is larger."""
-    requests: list[SendMessageRequest] = []
+    requests: list[SendMessageRequest | PosthouseError] = []
     size = 0
     for message in messages:
-        request = message.to_request()
-        if requests and (len(requests) == _MOST or size + request.ByteSize() > _MOST_BYTES):
+        request = _request_of(message)
+        more = request.ByteSize() if isinstance(request, SendMessageRequest) else 0
+        if requests and (len(requests) == _MOST or size + more > _MOST_BYTES):
             yield Part(requests, Retries(attempts))
             requests, size = [], 0
         requests.append(request)
-        size += request.ByteSize()
+        size += more
     if requests:
         yield Part(requests, Retries(attempts))
+
+
+def _request_of(message: Outgoing) -> SendMessageRequest | PosthouseError:
+    """Return the request of a message, or why it cannot be one: no reason to forget what became of others."""
+    try:
+        return message.to_request()
+    except (TypeError, ValueError) as error:
+        refusal = InvalidRequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error), reason="INVALID_FIELD")
+        refusal.request_id = message.request_id or None
+        return refusal
