@@ -13,6 +13,7 @@ from tests.e2e.stack import E2eStack
 _CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
 # Node and npm of the locked requirements, whatever the machine has.
 _BIN = Path(sys.executable).parent
+_FAULTS = Path(__file__).with_name("typescript_faults.mjs")
 
 pytestmark = [
     pytest.mark.integration,
@@ -50,6 +51,7 @@ def test_it_is_generated_checked_built_and_used(stack: E2eStack, copy: Path) -> 
     assert {"accepted", "sending", "sent", "delivered"} <= {line.split()[0] for line in lines}
     assert "delivered by simulator" in lines
     assert lines[-3:] == ["202 400", "400 INVALID_FIELD: to", "1 conversation"]
+    _run(copy, "node", str(_FAULTS), "dist/src/index.js", url=stack.url)
     wrong = (copy / "examples" / "send.ts").read_text().replace('body: "One"', 'text: "One"')
     (copy / "examples" / "send.ts").write_text(wrong)
     with pytest.raises(AssertionError, match="'text' does not exist"):

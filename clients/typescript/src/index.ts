@@ -32,13 +32,16 @@ export class PosthouseError extends Error {
   readonly errors: Problem["errors"];
   /** Of the server's logs. */
   readonly requestId: string;
+  /** Milliseconds after which to try again, as the server wishes; 0 where it has none. */
+  readonly retryAfter: number;
 
-  constructor(status: number, problem: Partial<Problem>) {
+  constructor(status: number, problem: Partial<Problem>, retryAfter = 0) {
     super(problem.detail ?? problem.title ?? `HTTP ${status}`);
     this.status = status;
     this.reason = problem.reason ?? "UNKNOWN";
     this.errors = problem.errors ?? [];
     this.requestId = problem.request_id ?? "";
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -53,8 +56,14 @@ export class NotDeliveredError extends Error {
 // Statuses that a repeat may mend: another request with the key is under way, too much, not now.
 const PASSING = new Set([429, 502, 503, 504]);
 const LONGEST_PAUSE = 10_000;
+// Requests by POST that do no more when they come twice. Others are repeated with an idempotency key only, or when they
+// were refused before anything was done.
+const REPEATABLE = /\/(search|preview|receive|read|archive|unarchive)$/;
+const NOT_BEGUN = 429;
 const DELIVERED = new Set(["delivered", "read"]);
 const ENDED = new Set(["failed", "undelivered", "cancelled"]);
+// Entries that say why a stream ends; it is taken up again.
+const ENDINGS = new Set(["stream.reconnect", "stream.overflow"]);
 
 export class Posthouse {
   /** Every route, typed: await posthouse.api.GET("/api/v1/messages", { params: { query: { page_size: 20 } } }). */
@@ -83,8 +92,11 @@ export class Posthouse {
 
   /** Send up to 1,000; what became of each, in order. */
   async sendMany(messages: BatchItem[]): Promise<BatchResult[]> {
-    const keyed = messages.map((message) => ({ idempotency_key: crypto.randomUUID(), ...message }));
-    const { data, error, response } = await this.api.POST("/api/v1/messages/batch", { body: { messages: keyed } });
+    const keyed = messages.map((each) => ({ ...each, idempotency_key: each.idempotency_key ?? crypto.randomUUID() }));
+    const { data, error, response } = await this.api.POST("/api/v1/messages/batch", {
+      body: { messages: keyed },
+      fetch: (request) => this.fetch(request, true),
+    });
     return answered(data, error, response).results;
   }
 
@@ -110,56 +122,89 @@ export class Posthouse {
 
   /**
    * Events as they happen. `ready` is called once the stream has begun: what happens from then on is seen. A stream that
-   * breaks is taken up at the last event; `stream.gap` events say when some may be missing.
+   * breaks is taken up at the last event, and so is one that gives no sign of life for `silence` milliseconds, a minute
+   * by default; `stream.gap` events say when some may be missing.
    */
   async *watch(
-    filter: { participant?: string; conversation_id?: string } = {},
-    options: { after?: string; signal?: AbortSignal; ready?: () => void } = {},
+    filter: { participant?: string | undefined; conversation_id?: string | undefined } = {},
+    options: { after?: string; signal?: AbortSignal; ready?: () => void; silence?: number } = {},
   ): AsyncGenerator<{ id: string; type: string; data: Event }> {
+    const query = new URLSearchParams(Object.entries(filter).filter((each): each is [string, string] => !!each[1]));
     let after = options.after;
     for (let failures = 0; !options.signal?.aborted; ) {
+      let wish = 0;
+      const watchdog = new AbortController();
+      const signal = options.signal ? AbortSignal.any([options.signal, watchdog.signal]) : watchdog.signal;
+      let timer = setTimeout(() => watchdog.abort(), this.timeout);
       try {
-        const query = new URLSearchParams(filter as Record<string, string>);
         const response = await fetch(`${this.url}/api/v1/events?${query}`, {
           headers: { ...this.headers, ...(after ? { "Last-Event-ID": after } : {}) },
-          signal: options.signal ?? null,
+          signal,
         });
-        if (!response.ok || !response.body) throw new PosthouseError(response.status, await problem(response));
+        if (!response.ok || !response.body) throw await refused(response);
         options.ready?.();
-        for await (const entry of entries(response.body)) {
+        const alive = () => {
+          clearTimeout(timer);
+          timer = setTimeout(() => watchdog.abort(), options.silence ?? 60_000);
+        };
+        for await (const entry of entries(response.body, alive)) {
           failures = 0;
           if (entry.id) after = entry.id;
-          if (entry.data) yield { id: entry.id, type: entry.event, data: JSON.parse(entry.data) as Event };
+          if (!entry.data || ENDINGS.has(entry.event)) continue;
+          clearTimeout(timer); // whoever takes the entry may take their time
+          yield { id: entry.id, type: entry.event, data: JSON.parse(entry.data) as Event };
         }
       } catch (error) {
         if (options.signal?.aborted) return;
-        if (error instanceof PosthouseError && !PASSING.has(error.status)) throw error;
+        if (error instanceof PosthouseError) {
+          wish = error.retryAfter;
+          if (!PASSING.has(error.status) || wish > LONGEST_PAUSE) throw error;
+        }
         if (++failures >= this.attempts) throw error;
+      } finally {
+        clearTimeout(timer);
       }
-      await sleep(pauseAfter(failures));
+      await sleep(Math.max(wish, pauseAfter(failures)));
     }
   }
 
-  /** Make a request, again and again where a repeat may mend it: sends have a key, and the others change nothing twice. */
-  private async fetch(request: Request): Promise<Response> {
+  /** Make a request, again and again where a repeat may mend it and can do no harm. */
+  private async fetch(request: Request, repeatable = mayRepeat(request)): Promise<Response> {
     for (let attempt = 1; ; attempt++) {
       const last = attempt >= this.attempts;
       try {
-        const response = await fetch(request.clone(), { signal: AbortSignal.timeout(this.timeout) });
-        const wish = 1000 * Number(response.headers.get("Retry-After") ?? 0);
-        if (last || wish > LONGEST_PAUSE || !(await mayPass(response))) return response;
+        const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.timeout)]);
+        const response = await fetch(request.clone(), { signal });
+        const wish = retryAfter(response);
+        const again = repeatable ? await mayPass(response) : response.status === NOT_BEGUN;
+        if (last || wish > LONGEST_PAUSE || !again) return response;
         await response.body?.cancel();
         await sleep(Math.max(wish, pauseAfter(attempt)));
       } catch (error) {
-        if (last) throw error;
+        if (last || !repeatable || request.signal.aborted) throw error;
         await sleep(pauseAfter(attempt));
       }
     }
   }
 }
 
+function mayRepeat(request: Request): boolean {
+  if (request.method !== "POST" || request.headers.has("Idempotency-Key")) return true;
+  return REPEATABLE.test(new URL(request.url).pathname);
+}
+
+function retryAfter(response: Response): number {
+  return 1000 * (Number(response.headers.get("Retry-After")) || 0);
+}
+
+async function refused(response: Response): Promise<PosthouseError> {
+  return new PosthouseError(response.status, await problem(response), retryAfter(response));
+}
+
 function answered<T>(data: T | undefined, error: unknown, response: Response): T {
-  if (data === undefined) throw new PosthouseError(response.status, (error ?? {}) as Partial<Problem>);
+  if (data === undefined) {
+    throw new PosthouseError(response.status, (error ?? {}) as Partial<Problem>, retryAfter(response));
+  }
   return data;
 }
 
@@ -180,12 +225,16 @@ function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** The entries of a Server-Sent Events stream. */
-async function* entries(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string; event: string; data: string }> {
+/** The entries of a Server-Sent Events stream; `alive` is called before each piece of it is waited for. */
+async function* entries(
+  body: ReadableStream<Uint8Array>,
+  alive: () => void,
+): AsyncGenerator<{ id: string; event: string; data: string }> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   try {
     for (let buffer = ""; ; ) {
+      alive();
       const { done, value } = await reader.read();
       if (done) return;
       buffer += decoder.decode(value, { stream: true });
