@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,7 +11,7 @@ from services.dispatch.company import Company
 from services.dispatch.history import History, history_of
 from services.dispatch.inquiry import Inquirer
 from services.dispatch.lanes import URGENT_LANES, Work, ack, outbox_ids_of, size_of
-from services.dispatch.leases import Lease, Leases
+from services.dispatch.leases import Lease, Leases, lease_time
 from services.dispatch.order import Order, Part, join
 from services.dispatch.ownership import Ownership
 from services.dispatch.progress import Progress
@@ -149,7 +148,7 @@ class Batch:
         self, event_outbox_id: str, turns: Turns | None
     ) -> tuple[list[ClaimedMessage], dict[str, bool]]:
         claimed: list[ClaimedMessage] = []
-        ends_at = time.monotonic() + self._means.lease
+        ends_at = lease_time() + self._means.lease
         try:
             async with self._means.database.hot() as connection:
                 claimed, taken = await claim(

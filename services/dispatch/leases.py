@@ -14,6 +14,15 @@ from services.ledger.database import Database
 _log = get_logger(__name__)
 
 
+# Where there is one that goes on while the machine sleeps, as that of PostgreSQL elsewhere does.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def lease_time() -> float:
+    """Return the seconds on the clock by which the ends of leases are known here."""
+    return time.clock_gettime(_CLOCK)
+
+
 class Lease:
     """The hold that one batch has of its envelopes, known to last until a moment on our own clock.
 
@@ -29,10 +38,10 @@ class Lease:
     @property
     def holds(self) -> bool:
         """Tell whether the envelopes are surely ours."""
-        return time.monotonic() < self._ends_at
+        return lease_time() < self._ends_at
 
     def begin(self, claimed: Collection[str], *, ends_at: float) -> None:
-        """Note which envelopes were claimed and when that ends."""
+        """Note which envelopes were claimed and when that ends, by `lease_time`."""
         self.outbox_ids = frozenset(claimed)
         self._ends_at = ends_at
 
@@ -88,7 +97,7 @@ class Leases:
 
     async def _renew(self, leases: Collection[Lease]) -> None:
         """Renew leases of one owner."""
-        ends_at = time.monotonic() + self._seconds
+        ends_at = lease_time() + self._seconds
         async with self._database.hot() as connection:
             kept = await renew(
                 connection,

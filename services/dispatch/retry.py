@@ -14,6 +14,9 @@ from services.providers.retry_after import LONGEST
 # Throttled attempts, which no allowance pays for, before a message is given up all the same.
 _MOST_THROTTLED = 200
 
+# Claims of a message, with an attempt or without, before it is given up: 32,767 is the last to be stored.
+_MOST_CLAIMS = 32_000
+
 # Reason of the dead letter of a message that has been tried for too long.
 TOO_OLD: Final = "too_old"
 
@@ -121,7 +124,12 @@ def settlement_of(
 
 
 def held_back(message: ClaimedMessage, delay: float, reason: str) -> Settlement:
-    """Return the settlement of a message that may not be sent now: it waits, without an attempt."""
+    """Return the settlement of a message that may not be sent now: it waits, without an attempt.
+
+    One that has been claimed for weeks is given up: no column would take its number in the end.
+    """
+    if message.attempt >= _MOST_CLAIMS:
+        return unsent(message, TOO_OLD, f"it has been held back too often: {reason}", TOO_OLD)
     return Settlement(
         id=message.id,
         attempt=message.attempt,

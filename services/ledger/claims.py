@@ -104,9 +104,10 @@ SELECT id::text FROM free WHERE owner = 0
 """
 
 # What a dead dispatcher left in SENDING, in envelopes that are now ours: nobody knows whether it went out.
-# Where a receipt has moved the message on meanwhile, it did, and only the attempt was not recorded. What was
-# put back for a retry is in another envelope as well, whose holder may be sending it right now: or may have
-# taken that one over at the same moment, and find it held by us. So it is looked at again later.
+# Where a receipt has moved the message on meanwhile, it did, and only the attempt was not recorded; but of a
+# receipt of an earlier attempt, which says nothing of this one. What was put back for a retry is in another
+# envelope as well, whose holder may be sending it right now: or may have taken that one over at the same
+# moment, and find it held by us. So it is looked at again later.
 _ORPHANS = """
 WITH held AS MATERIALIZED (
   SELECT unnest(message_ids) AS message_id FROM outbox
@@ -124,11 +125,16 @@ WITH held AS MATERIALIZED (
   FROM left_over WHERE elsewhere GROUP BY subject
 ), proven AS (
   INSERT INTO dispatch_attempts (
-    message_id, number, provider, outcome, start_time, end_time, provider_message_id, route_reason
+    message_id, number, provider, outcome, start_time, end_time, provider_message_id, route_reason, error_code
   )
-  SELECT m.id, m.attempt_count, coalesce(m.provider, ''), 'accepted', m.attempt_time, now(),
-    m.provider_message_id, 'known by its receipt'
-  FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m
+  SELECT m.id, m.attempt_count, CASE WHEN e.own THEN coalesce(m.provider, '') ELSE '' END,
+    CASE WHEN e.own THEN 'accepted' ELSE 'unknown' END, m.attempt_time, now(),
+    CASE WHEN e.own THEN m.provider_message_id END, CASE WHEN e.own THEN 'known by its receipt' END,
+    CASE WHEN NOT e.own THEN 'dispatcher_lost' END
+  FROM outbox o, unnest(o.message_ids) AS w(message_id), messages m, LATERAL (
+    SELECT coalesce(s.attempt_number, 0) IN (0, m.attempt_count) AS own FROM message_events s
+    WHERE s.message_id = m.id AND s.sequence = m.state_sequence
+  ) e
   WHERE o.id = ANY(%(outbox_ids)s::uuid[]) AND o.owner = %(owner)s AND m.id = w.message_id
     AND m.attempt_time IS NOT NULL AND m.state IN ('sent', 'delivered', 'read', 'undelivered')
   ON CONFLICT (message_id, number) DO NOTHING

@@ -6,6 +6,7 @@ stays in the outbox and is due a few seconds later, for the sweeper of any proce
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -161,10 +162,15 @@ class Relay:
     def _event_publications(
         self, name: str, batches: Sequence[tuple[str, bytes]]
     ) -> list[Coroutine[None, None, None]]:
-        return [
-            self._bus.publish(subject, payload, message_id=f"{name}:{subject}:{number}")
-            for number, (subject, payload) in enumerate(batches)
-        ]
+        # Counted by subject: the first batch of an announcement of several transactions has all of the first
+        # one's events, and stands for what is built of that one's row, whatever other batches there are.
+        numbers: Counter[str] = Counter()
+        publications = []
+        for subject, payload in batches:
+            message_id = f"{name}:{subject}:{numbers[subject]}"
+            publications.append(self._bus.publish(subject, payload, message_id=message_id))
+            numbers[subject] += 1
+        return publications
 
     async def _sweep(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from services.ledger.database import Database
 from services.ledger.relay import Relay
 from services.message.announce import announcement_of
 
-from .rows import LATER, Book, make_draft
+from .rows import LATER, Book, make_draft, make_inbound
 
 pytestmark = pytest.mark.integration
 
@@ -22,18 +22,19 @@ _MANY = 1_500
 
 
 class _Broker:
-    """Stores what it is given once by its id, as JetStream does, but for the second batch at first."""
+    """Stores what it is given once by its id, as JetStream does, but at first not what ends like this."""
 
     connected = True
 
-    def __init__(self) -> None:
+    def __init__(self, refused: str) -> None:
         self.stored: dict[str, bytes] = {}
         self.refuses = True
+        self._refused = refused
 
     async def publish(self, subject: str, payload: bytes, *, message_id: str, **_: Any) -> None:
         if subject.startswith("posthouse.dispatch"):
             return
-        if self.refuses and message_id.endswith(":1"):
+        if self.refuses and message_id.endswith(self._refused):
             raise nats.errors.TimeoutError
         self.stored.setdefault(message_id, payload)
 
@@ -45,7 +46,7 @@ class _Broker:
 async def test_no_event_is_lost_when_one_of_several_batches_is_refused(
     book: Book, database: Database
 ) -> None:
-    broker = _Broker()
+    broker = _Broker(":1")
     relay = Relay(database, broker, republish_after=LATER)  # type: ignore[arg-type]
     ids = [new_id() for _ in range(_MANY)]
     # Calls that were made together are not committed in the order of their ids.
@@ -61,3 +62,26 @@ async def test_no_event_is_lost_when_one_of_several_batches_is_refused(
     await book.rows("UPDATE outbox SET due_time = now() WHERE id = %s", acceptance.event_outbox_id)
     await relay._sweep_once()
     assert broker.messages() == set(ids)
+
+
+async def test_no_event_is_lost_when_several_transactions_have_shared_batches(
+    book: Book, database: Database
+) -> None:
+    broker = _Broker("accepted:0")
+    relay = Relay(database, broker, republish_after=LATER)  # type: ignore[arg-type]
+    earlier, later = new_id(), new_id()
+    # Built from the ledger, the events of the first come in the other order.
+    first = [Intake(later, make_draft()), Intake(earlier, make_inbound("e1"))]
+    second = [Intake(new_id(), make_draft()) for _ in range(1_000)]
+    announcements = []
+    for items in (first, second):
+        async with database.hot() as connection:
+            acceptance = await accept(connection, items, republish_after=LATER)
+        announcements.append(announcement_of([acceptance.event_outbox_id], items, [acceptance], []))
+    with pytest.raises(nats.errors.TimeoutError):
+        await relay._publish_group(announcements)
+    assert later not in broker.messages()
+    broker.refuses = False
+    await book.rows("UPDATE outbox SET due_time = now() WHERE subject LIKE '%%event%%'")
+    await relay._sweep_once()
+    assert broker.messages() == {item.id for item in (*first, *second)}

@@ -2,7 +2,9 @@
 
 import pytest
 
-from services.ledger.claims import ClaimedMessage
+from services.kit.ids import new_id
+from services.ledger.claims import ClaimedMessage, claim_orphans
+from services.ledger.database import Database
 
 from .rows import LATER, Book, make_draft, settlement_for
 
@@ -119,3 +121,24 @@ async def test_news_that_names_no_attempt_counts_for_the_present_one(book: Book)
     message = await _second_attempt(book)
     assert await book.receive(message.id, "undelivered", attempt=0, provider_message_id=None)
     assert await book.state(message.id) == "undelivered"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "recorded"), [(1, ("unknown", None, "dispatcher_lost")), (2, ("accepted", SECOND, None))]
+)
+async def test_a_receipt_proves_the_attempt_it_is_of(
+    book: Book, database: Database, attempt: int, recorded: tuple[str, str | None, str | None]
+) -> None:
+    """Its dispatcher has died, and nobody else knows of the second attempt."""
+    message = await _second_attempt(book)
+    assert await _told(book, message, "sent", attempt)
+    await book.rows("UPDATE outbox SET owner = 0 WHERE id = %s", message.outbox_id)
+    _, taken = await book.claim([message.outbox_id], owner=2)
+    async with database.hot() as connection:
+        orphans = await claim_orphans(
+            connection, taken, owner=2, own=[], lease=LATER, inquiry_delay=LATER, event_outbox_id=new_id()
+        )
+    assert orphans == []
+    assert await book.rows(
+        "SELECT outcome, provider_message_id, error_code FROM dispatch_attempts WHERE number = 2"
+    ) == [recorded]

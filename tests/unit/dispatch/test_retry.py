@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.dispatch.history import History
-from services.dispatch.retry import RetryPolicy, expiry_of, settlement_of
+from services.dispatch.retry import RetryPolicy, expiry_of, held_back, settlement_of
 from services.ledger.states import can_move
 from services.providers.base import Accepted, Outcome, Rejected, Retryable, Unknown
 
@@ -147,3 +147,13 @@ def test_what_has_expired_is_given_up_without_an_attempt() -> None:
     settlement = expiry_of(claimed())
     assert (settlement.state, settlement.outcome, settlement.provider) == ("failed", None, None)
     assert (settlement.error_code, settlement.dead_reason) == ("expired", "expired")
+
+
+@pytest.mark.parametrize(("attempt", "state"), [(31_999, "pending"), (32_000, "failed")])
+def test_what_is_held_back_for_weeks_is_given_up_before_its_number_overflows(
+    attempt: int, state: str
+) -> None:
+    settlement = held_back(claimed(attempt=attempt), 60.0, "no provider takes any")
+    assert settlement.state == state
+    assert settlement.dead_reason == (None if state == "pending" else "too_old")
+    assert settlement.outcome is None
