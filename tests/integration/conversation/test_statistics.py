@@ -8,7 +8,9 @@ import grpc
 import pytest
 
 from posthouse.v1 import conversation_service_pb2 as pb
+from services.conversation import statistics
 from services.kit.ids import new_id
+from services.ledger.database import Database
 
 from .conftest import START, Seed
 
@@ -104,3 +106,14 @@ async def test_counts_over_all_are_kept_for_a_while(stub: Any, seed: Seed) -> No
     assert await stub.GetConversationStats(request) == before
     one = await stub.GetConversationStats(pb.GetConversationStatsRequest(conversation_id=thread))
     assert one.messages_by_direction["inbound"] == 2
+
+
+async def test_no_more_than_a_few_counts_over_all_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "_KEPT_WINDOWS", 2)
+    counts = statistics.Statistics(database)
+    windows = [statistics.Window(since=START + timedelta(days=day)) for day in range(4)]
+    for window in windows:
+        await counts.get(window)
+    assert list(counts._kept) == windows[2:]

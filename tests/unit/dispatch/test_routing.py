@@ -132,6 +132,17 @@ def test_half_open_admits_probes_and_the_rest_goes_on() -> None:
     assert gate.admit("sms", 3, retry=False)._reserved["first"] == 3
 
 
+def test_probes_that_have_ended_are_not_made_again() -> None:
+    gate = _gate()
+    gate.record("first", "sms", successes=0, failures=1)
+    gate.breakers.of("first", "sms")._opened_at = -10.0
+    with gate.admit("sms", 3, retry=False) as admission:
+        assert [admission.take("first") for _ in range(3)] == [True] * 3
+        gate.record("first", "sms", successes=1)
+        admission.tell("first", 1)
+    assert gate.admit("sms", 3, retry=False)._reserved["first"] == 2
+
+
 def test_retries_wait_for_their_budget_and_new_messages_do_not() -> None:
     gate = _gate()
     gate._budgets = {"sms": RetryBudget(0.1, 2000, initial=3, trickle=1.0, clock=Time())}
