@@ -10,6 +10,8 @@ from services.kit import metrics
 # Seconds that count, and seconds that share a bucket.
 _WINDOW: Final = 60.0
 _BUCKET: Final = 5.0
+# Why messages of a channel that has a route are given up.
+_REASONS: Final = ("rejected", "attempts_exhausted", "too_old", "expired", "opted_out", "no_route")
 
 
 class ErrorRate:
@@ -53,6 +55,13 @@ class ErrorRates:
         for place, rate in self._rates.items():
             metrics.PROVIDER_ERROR_RATE.labels(*place).set_function(rate.rate)
             metrics.PROVIDER_FAILURES_IN_A_ROW.labels(*place).set_function(rate.failures_in_a_row)
+        # What is counted begins at 0, not with its first event: of a channel on which everything has failed
+        # since the start no share could be told, nor of the first failures any rate.
+        for name, channel in self._rates:
+            metrics.MESSAGES_SENT.labels(channel, name)
+            metrics.DISPATCH_SUCCESSES.labels(channel, name)
+            for reason in _REASONS:
+                metrics.MESSAGES_FAILED.labels(channel, reason)
 
     def record(self, provider: str, channel: str, successes: int, failures: int) -> None:
         """Count the outcomes of a batch."""

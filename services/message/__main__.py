@@ -90,7 +90,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         ),
         Receiver(database, committer),
         build_ingester(settings, database, committer),
-        Canceller(database, relay, republish_after=settings.outbox_republish_after),
+        Canceller(database, relay, republish_after=settings.outbox_republish_after, faults=faults),
         Previewer(
             database,
             routes=settings.route_rules,

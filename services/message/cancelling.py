@@ -2,6 +2,7 @@
 
 from posthouse.v1 import message_pb2
 from services.kit.errors import PreconditionError
+from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.ledger.cancel import cancel
 from services.ledger.database import Database
@@ -13,7 +14,10 @@ from services.ledger.relay import Announcement, Relay
 class Canceller:
     """Cancels waiting messages."""
 
-    def __init__(self, database: Database, relay: Relay, *, republish_after: float) -> None:
+    def __init__(
+        self, database: Database, relay: Relay, *, republish_after: float, faults: FaultPoints | None = None
+    ) -> None:
+        self._faults = faults or FaultPoints()
         self._database = database
         self._relay = relay
         self._republish_after = republish_after
@@ -24,10 +28,12 @@ class Canceller:
         Raises NotFoundError, or PreconditionError when it has been claimed already.
         """
         event_outbox_id = new_id()
+        self._faults.reach("message.before_cancel")
         async with self._database.hot() as connection:
             event = await cancel(
                 connection, message_id, event_outbox_id=event_outbox_id, republish_after=self._republish_after
             )
+        self._faults.reach("message.after_cancel")
         if event is not None:
             self._relay.announce(
                 Announcement(

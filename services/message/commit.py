@@ -259,8 +259,10 @@ class GroupCommitter:
                 self._faults.reach("message.after_webhook_log")
             if consent and (overrides := overriding(items, committed.acceptances)):
                 await record_overrides(connection, overrides)
+                self._faults.reach("message.after_override_statement")
             if entries := consent_entries(items if consent else (), committed.acceptances, committed.applied):
                 recorded = await record_consent(connection, entries)
+                self._faults.reach("message.after_consent_statement")
         count_consent(recorded)
         self._faults.reach("message.after_commit")
         self._relay.announce(announcement_of(event_ids, items, committed.acceptances, committed.applied))

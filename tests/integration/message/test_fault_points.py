@@ -5,7 +5,7 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
@@ -25,6 +25,8 @@ from tests.integration.ledger.rows import Book, eventually
 
 MESSAGE_POINTS = [point for point in POINTS if point.startswith("message.")]
 SENDS = 5
+# The same in every process and every turn: another time would be another payload.
+TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
 _REPLY = {
     "event": "reply",
@@ -36,6 +38,8 @@ _REPLY = {
     "body": "thank you",
     "timestamp": "2026-01-01T00:00:00Z",
 }
+
+_STOP = {**_REPLY, "event_id": "event-of-the-stop", "provider_message_id": "SM-stop", "body": "STOP"}
 
 # A process of its own can be killed; forked from a warmed-up one it starts at once.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -88,7 +92,23 @@ async def _work(settings: Settings, message_ids: list[str]) -> list[str]:
         message_ids[:] = ids
         await stub.IngestWebhook(_webhook(settings, _receipts(ids)), timeout=60)
         await stub.IngestWebhook(_webhook(settings, [_REPLY]), timeout=60)
+        await stub.IngestWebhook(_webhook(settings, [_STOP]), timeout=60)
+        await _override_and_cancel(stub)
         return ids
+
+
+async def _override_and_cancel(stub: pb_grpc.MessageServiceStub) -> None:
+    """Write to who has opted out of e-mail, first at once and then tomorrow, and think better of that."""
+    pair = {"sender": "desk@example.com", "recipient": "guest@example.org"}
+    await stub.AddOptOut(pb.AddOptOutRequest(**pair), timeout=60)
+    mail = pb.SendMessageRequest(
+        **pair, subject="Your receipt", body="It is paid.", transactional=True, request_id="receipt"
+    )
+    await stub.SendMessage(mail, timeout=60)
+    mail.request_id = "later"
+    mail.send_time.FromDatetime(TOMORROW)
+    later = await stub.SendMessage(mail, timeout=60)
+    await stub.CancelMessage(pb.CancelMessageRequest(message_id=later.message.id), timeout=60)
 
 
 def _receipts(ids: list[str]) -> list[dict[str, Any]]:
@@ -140,20 +160,37 @@ async def test_killed_at_any_point_it_neither_loses_nor_doubles(
         ids = await _work(settings, again)
         assert not first or first == ids
 
-        assert await book.value("SELECT count(*) FROM messages WHERE direction = 'inbound'") == 1
-        sent = await book.rows("SELECT id::text FROM messages WHERE direction = 'outbound' ORDER BY id")
+        assert await book.value("SELECT count(*) FROM messages WHERE direction = 'inbound'") == 2
+        sent = await book.rows(
+            "SELECT id::text FROM messages WHERE direction = 'outbound' AND channel = 'sms' ORDER BY id"
+        )
         assert [row[0] for row in sent] == sorted(ids)
         events = await book.rows(
-            "SELECT message_id::text, sequence FROM message_events WHERE type <> 'received'"
-            " ORDER BY message_id, sequence"
+            "SELECT message_id::text, sequence FROM message_events WHERE type <> 'received' AND message_id IN"
+            " (SELECT id FROM messages WHERE channel = 'sms') ORDER BY message_id, sequence"
         )
         assert events == [(one, sequence) for one in sorted(ids) for sequence in (1, 2)]
-        assert await book.value("SELECT count(*) FROM provider_events") == SENDS + 1
+        assert await book.value("SELECT count(*) FROM provider_events") == SENDS + 2
         # Each message is work for a dispatcher exactly once, and its events reach the broker.
         work = await book.rows(
-            "SELECT unnest(message_ids)::text FROM outbox WHERE subject LIKE 'posthouse.dispatch.%%'"
+            "SELECT unnest(message_ids)::text FROM outbox WHERE subject LIKE 'posthouse.dispatch.sms%%'"
         )
         assert sorted(row[0] for row in work) == sorted(ids)
+        # What came of consent and of the cancellation is there once as well.
+        consent = await book.rows(
+            "SELECT change, source FROM consent_events WHERE effective ORDER BY change, source"
+        )
+        assert consent == [
+            ("opted_out", "api"),
+            ("opted_out", "contact"),
+            ("overridden", "api"),
+            ("overridden", "api"),
+        ]
+        mails = await book.rows(
+            "SELECT state, (SELECT count(*) FROM message_events WHERE message_id = m.id) FROM messages m"
+            " WHERE channel = 'email' ORDER BY state"
+        )
+        assert mails == [("cancelled", 2), ("pending", 1)]
         await eventually(lambda: _published(book))
 
 

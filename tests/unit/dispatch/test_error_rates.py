@@ -34,3 +34,14 @@ def test_the_metrics_read_them() -> None:
     labels = {"provider": "counted-provider", "channel": "email"}
     assert REGISTRY.get_sample_value("provider_consecutive_failures", labels) == 6
     assert REGISTRY.get_sample_value("provider_error_rate", labels) == 1
+
+
+def test_what_is_counted_begins_at_zero() -> None:
+    ErrorRates({"mms": ["quiet-provider"]})
+    assert (
+        REGISTRY.get_sample_value("messages_sent_total", {"channel": "mms", "provider": "quiet-provider"})
+        == 0
+    )
+    for reason in ("rejected", "attempts_exhausted", "too_old", "expired", "opted_out", "no_route"):
+        labels = {"channel": "mms", "reason": reason}
+        assert REGISTRY.get_sample_value("messages_failed_total", labels) is not None, reason
