@@ -163,8 +163,8 @@ NPM_CI := $(NPM) ci --no-audit --no-fund --no-update-notifier
 
 # It takes seconds; without the npm registry the test of the TypeScript client is skipped.
 $(TYPESCRIPT)/node_modules: $(TYPESCRIPT)/package-lock.json | $(READY)
-	@{ $(NPM_CI) --loglevel=error --fetch-retries=0 >/dev/null && touch $@; } || { \
-		rm -rf $@; echo "No packages for the TypeScript client: its test is skipped"; }
+	@why=$$($(NPM_CI) --loglevel=error --fetch-retries=0 2>&1 >/dev/null) && touch $@ || { rm -rf $@; \
+		echo "$$why" | grep -m 1 'npm error'; echo "No packages for the TypeScript client: its test is skipped"; }
 
 .PHONY: typescript
 typescript: $(READY) ## Build the TypeScript client from a running server: make typescript ARGS=http://127.0.0.1:8000

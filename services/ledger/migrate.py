@@ -13,8 +13,20 @@ _LOCK_KEY = 0x706F7374
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
+class EncodingError(sa.exc.SQLAlchemyError):
+    """The database does not keep text as UTF-8, so that it could not hold every message."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"the database's encoding is {encoding}: create it with ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 def upgrade(dsn: str, revision: str = "head") -> None:
-    """Upgrade the schema; waits while another process is migrating the same database."""
+    """Upgrade the schema; waits while another process is migrating the same database.
+
+    Raises EncodingError.
+    """
     _run(dsn, lambda config: command.upgrade(config, revision))
 
 
@@ -32,9 +44,14 @@ def alembic_config(connection: sa.Connection) -> Config:
 
 
 def _run(dsn: str, migrate: Callable[[Config], None]) -> None:
-    engine = sa.create_engine(sa.make_url(dsn).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    url = sa.make_url(dsn).set(drivername="postgresql+psycopg")
+    # Of a database in SQL_ASCII, psycopg otherwise reads bytes, which SQLAlchemy cannot.
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"client_encoding": "utf8"})
     try:
         with engine.connect() as connection:
+            encoding = connection.scalar(sa.text("SHOW server_encoding"))
+            if encoding != "UTF8":
+                raise EncodingError(encoding)
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
             connection.commit()
             try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import uuid
 from pathlib import Path
 
 import psycopg
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from services.ledger.migrate import downgrade, upgrade
+from services.ledger.migrate import EncodingError, downgrade, upgrade
 from services.ledger.tables import metadata
 
 from .rows import eventually
@@ -103,3 +104,20 @@ async def test_two_processes_migrate_one_after_the_other(database_url: str, empt
         await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
         assert [await asyncio.wait_for(process.wait(), 60) for process in processes] == [0, 0]
     assert _catalogue(empty_database_url) == _catalogue(database_url)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(empty_database_url: str, encoding: str) -> None:
+    name = f"posthouse_{encoding.lower()}_{uuid.uuid4().hex}"
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0".encode()
+        )
+        try:
+            url = sa.make_url(empty_database_url).set(database=name)
+            with pytest.raises(
+                EncodingError, match=f"encoding is {encoding}: create it with ENCODING 'UTF8'"
+            ):
+                upgrade(url.render_as_string(hide_password=False))
+        finally:
+            connection.execute(f"DROP DATABASE {name}".encode())
