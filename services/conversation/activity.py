@@ -1,6 +1,7 @@
 """Counts the conversations that are active, for the metrics."""
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -8,10 +9,7 @@ import sqlalchemy as sa
 
 from services.kit import metrics
 from services.kit.errors import UnavailableError
-from services.kit.logs import get_logger
 from services.ledger.database import Database
-
-_log = get_logger(__name__)
 
 # Seconds between two counts; counting takes at most a hundredth of the time.
 _INTERVAL: Final = 30.0
@@ -30,10 +28,6 @@ async def watch_activity(database: Database, *, interval: float = _INTERVAL) -> 
     """Keep the gauge true until cancelled; PostgreSQL may come and go."""
     while True:
         start = time.monotonic()
-        try:
+        with contextlib.suppress(UnavailableError):
             metrics.CONVERSATIONS_ACTIVE.set(await count_active(database))
-        except UnavailableError:
-            pass
-        except Exception:  # noqa: BLE001 - what cannot be counted must not end the process
-            _log.exception("conversations_not_counted")
         await asyncio.sleep(max(interval, _SHARE * (time.monotonic() - start)))

@@ -128,14 +128,10 @@ class DeliveryWorker:
 
     async def _step(self) -> None:
         """Begin what is due."""
-        try:
+        with contextlib.suppress(UnavailableError):
             claimed = await self._claim()
             if claimed:
                 await self._line_up(claimed)
-        except UnavailableError:
-            pass
-        except Exception:  # noqa: BLE001 - the leases end, and the work is still there
-            _log.exception("event_delivery_failed")
 
     async def _claim(self) -> list[Claimed]:
         policy, room = self._policy, _MOST - sum(lane.held for lane in self._lanes.values())

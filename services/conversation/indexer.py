@@ -8,10 +8,7 @@ from services.conversation import indexing
 from services.kit import metrics
 from services.kit.errors import UnavailableError
 from services.kit.ids import time_of_id
-from services.kit.logs import get_logger
 from services.ledger.database import Database
-
-_log = get_logger(__name__)
 
 _IDLE = 0.5
 _AFTER_FAILURE = 5.0
@@ -47,10 +44,6 @@ class SearchIndexer:
             try:
                 await self.run_once()
             except UnavailableError:
-                await asyncio.sleep(_AFTER_FAILURE)
-                continue
-            except Exception:  # noqa: BLE001 - what failed is tried again: search must not end the process
-                _log.exception("search_indexing_failed")
                 await asyncio.sleep(_AFTER_FAILURE)
                 continue
             worked = time.monotonic() - start

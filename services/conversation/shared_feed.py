@@ -73,9 +73,6 @@ class SharedFeed:
                 await asyncio.sleep(_PATIENCE)
             except UnavailableError:
                 await asyncio.sleep(_PATIENCE)
-            except Exception:  # noqa: BLE001 - what nobody has handled is delivered again
-                _log.exception("feed_failed", feed=self._name)
-                await asyncio.sleep(_PATIENCE)
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         jetstream = self._bus.jetstream

@@ -93,12 +93,8 @@ class TenantLinker:
         """Ask and write for ever; cancel to stop. What is under way then is done again after its lease."""
         while True:
             worked = 0
-            try:
+            with contextlib.suppress(UnavailableError):
                 worked = await self.work()
-            except UnavailableError:
-                pass
-            except Exception:  # noqa: BLE001 - the leases end, and the work is still there
-                _log.exception("tenant_work_failed")
             if not worked:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from services.kit.api_keys import KeyRing, KeyStore
+from services.kit.background import in_background
 from services.kit.callers import Caller
 from services.kit.cancelling import cancel_all
 from services.kit.config import Settings
@@ -60,9 +61,9 @@ class Authenticator:
     def start(self) -> None:
         """Begin to read keys in the background, for as long as it takes."""
         if self._keys is not None:
-            self._tasks.append(asyncio.create_task(self._keys.run(), name="api-keys"))
+            self._tasks.append(in_background("api-keys", self._keys.run))
         if self._tokens is not None and self._tokens.keys is not None:
-            self._tasks.append(asyncio.create_task(self._tokens.keys.run(), name="jwks"))
+            self._tasks.append(in_background("jwks", self._tokens.keys.run))
 
     async def close(self) -> None:
         """Stop reading keys."""

@@ -29,7 +29,7 @@ _LARGEST: Final = 1 << 20
 _SMALLEST_RSA: Final = 2048
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
-_ALGORITHMS: Final = {("RSA", None): "RS256", ("OKP", "Ed25519"): "EdDSA"}
+_ALGORITHMS: Final = {"RSA": "RS256", "OKP Ed25519": "EdDSA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ def parse_jwks(text: bytes) -> list[PublicKey]:
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
             continue
-        curve = entry.get("crv") if entry.get("kty") == "OKP" else None
-        algorithm = _ALGORITHMS.get((entry.get("kty"), curve))  # type: ignore[arg-type]
+        kind = f"OKP {entry.get('crv')}" if entry.get("kty") == "OKP" else str(entry.get("kty"))
+        algorithm = _ALGORITHMS.get(kind)
         if algorithm is None or entry.get("alg", algorithm) not in (algorithm, "Ed25519"):
             continue
         public = {name: value for name, value in entry.items() if name not in _PRIVATE}

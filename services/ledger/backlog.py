@@ -13,10 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit import metrics
 from services.kit.errors import UnavailableError
-from services.kit.logs import get_logger
 from services.ledger.database import Database
-
-_log = get_logger(__name__)
 
 # Seconds between two looks; looking takes at most a twentieth of the time.
 _INTERVAL: Final = 5.0
@@ -127,8 +124,6 @@ class Backlog:
                 measured = await measure(self._database, republish_after=self._republish_after, far=self._far)
             except UnavailableError:
                 pass
-            except Exception:  # noqa: BLE001 - what cannot be counted must not end the process
-                _log.exception("backlog_not_measured")
             else:
                 self.age = measured.age
                 metrics.OUTBOX_AGE.set(measured.age)

@@ -33,8 +33,6 @@ class Cleaner:
                 await self.clean()
             except UnavailableError:
                 continue
-            except Exception:  # noqa: BLE001 - the rows are still there the next time
-                _log.exception("cleaning_failed")
 
     async def clean(self) -> dict[str, int]:
         """Clean once and return the number of rows deleted, by table."""

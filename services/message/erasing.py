@@ -87,8 +87,6 @@ class Eraser:
             except UnavailableError:
                 wait = min(wait * 2, _MAX_WAIT)
                 _log.warning("erasing_put_off", seconds=wait)
-            except Exception:  # noqa: BLE001 - the record is still there the next time
-                _log.exception("erasing_failed")
 
     async def work(self) -> None:
         """Work off the erasures that there are."""

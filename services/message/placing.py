@@ -11,7 +11,6 @@ from typing import Final
 from services.kit import metrics
 from services.kit.errors import PosthouseError
 from services.kit.ids import id_or_none
-from services.kit.logs import get_logger
 from services.ledger.database import Database
 from services.ledger.parking import find_attempts, park, take_placeable, unpark
 from services.ledger.receipts import AppliedReceipt, ReceiptRow
@@ -19,8 +18,6 @@ from services.ledger.webhook_logs import link_logs
 from services.message.commit import GroupCommitter, Unit
 from services.message.webhook_logging import bounded_key
 from services.providers.base import Receipt
-
-_log = get_logger(__name__)
 
 # Parked receipts that are looked at in one go.
 _BATCH: Final = 500
@@ -116,9 +113,6 @@ class Placer:
             try:
                 looked_at = await self.place()
             except PosthouseError:
-                looked_at = 0
-            except Exception:  # noqa: BLE001 - they are still parked the next time
-                _log.exception("placing_failed")
                 looked_at = 0
             if looked_at < _BATCH:
                 await asyncio.sleep(self._interval)

@@ -1,17 +1,30 @@
 """Keys of JWTs: what counts as one, how news of them arrives, and what happens while they cannot be read."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from services.kit import background
 from services.kit.config import WrongSettingError
 from services.kit.errors import UnavailableError
 from services.kit.jwk_sets import JwkSet, parse_jwks
 from services.kit.jwt_tokens import TokenPolicy, TokenVerifier
 from tests.clock import Clock
-from tests.credentials import AUDIENCE, ISSUER, ed_key, jwks, token
+from tests.credentials import (
+    AUDIENCE,
+    ISSUER,
+    MemoryKeys,
+    auth_settings,
+    ed_key,
+    jwks,
+    memory_authenticator,
+    token,
+)
 from tests.servers import free_ports
 
 
@@ -130,3 +143,41 @@ async def test_an_issuer_that_sends_byte_by_byte_holds_nobody(monkeypatch: pytes
             with pytest.raises(UnavailableError):
                 await keys.find("any", "RS256")
             await hung_up.wait()
+
+
+_MEMBER = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.lists(st.text(max_size=3), max_size=2)
+)
+
+
+@given(
+    st.sampled_from([0, 1]),
+    st.dictionaries(st.sampled_from(["kty", "crv", "n", "e", "x", "kid", "alg", "use", "key_ops"]), _MEMBER),
+)
+def test_keys_that_are_unexpected_are_passed_over_or_refused(which: int, members: dict[str, object]) -> None:
+    key = {**json.loads(jwks())["keys"][which], **members}
+    with contextlib.suppress(ValueError):
+        parse_jwks(json.dumps({"keys": [key]}).encode())
+
+
+async def test_keys_are_read_again_whatever_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_PAUSE", 0.0)
+    read = asyncio.Event()
+    found = iter([ZeroDivisionError(), ZeroDivisionError()])
+
+    async def refresh(_keys: JwkSet) -> None:
+        for error in found:
+            raise error
+        read.set()
+
+    monkeypatch.setattr(JwkSet, "_refresh", refresh)
+    authenticator = memory_authenticator(auth_settings(tmp_path), MemoryKeys())
+    authenticator.start()
+    await asyncio.wait_for(read.wait(), 60)
+    await authenticator.close()
