@@ -30,6 +30,7 @@ COVERAGE := --cov --cov-branch --cov-report=term --cov-fail-under=85
 define generate
 $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=$(1) $(PROTOS)
+$(BIN)/python -m tools.field_comments $(1)/posthouse/v1/field_comments.py $(PROTOS)
 touch $(1)/posthouse/__init__.py $(1)/posthouse/v1/__init__.py
 endef
 

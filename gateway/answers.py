@@ -18,20 +18,25 @@ from gateway.schemas import (
 class FieldError(Shape):
     """One field at fault."""
 
-    field: str = Field(examples=["to"])
-    message: str = Field(examples=["is required"])
+    field: str = Field(description="As the request names it, with its place.", examples=["to"])
+    message: str = Field(description="What is wrong with it.", examples=["is required"])
 
 
 class Problem(Shape):
     """Why a request was refused (RFC 9457)."""
 
-    type: str = Field(examples=["urn:posthouse:problem:invalid-field"])
-    title: str = Field(examples=["The request is not valid"])
-    status: int = Field(examples=[400])
-    detail: str = Field(examples=["to: is required"])
+    type: str = Field(
+        description="The reason as a URN; nothing is found under it.",
+        examples=["urn:posthouse:problem:invalid-field"],
+    )
+    title: str = Field(
+        description="The reason in words, always the same.", examples=["The request is not valid"]
+    )
+    status: int = Field(description="HTTP status.", examples=[400])
+    detail: str = Field(description="What went wrong this time.", examples=["to: is required"])
     instance: str = Field(description="Path of the request.", examples=["/api/v1/messages/send"])
     reason: str = Field(description="For programs.", examples=["INVALID_FIELD"])
-    errors: list[FieldError]
+    errors: list[FieldError] = Field(description="Each field at fault; empty when none is.")
     request_id: str = Field(description="As in the X-Request-ID header and in the logs.")
     retry_after: int = Field(
         default=0,
@@ -57,10 +62,10 @@ class Accepted(Shape):
 class BatchResult(Shape):
     """The answer to one message of a batch: the message, or why it was refused."""
 
-    status: int
-    message: Accepted | None = None
+    status: int = Field(description="HTTP status that the message alone would have got.")
+    message: Accepted | None = Field(None, description="The message; absent when it was refused.")
     replayed: bool | None = Field(None, description="True: the stored answer to an earlier request.")
-    error: Problem | None = None
+    error: Problem | None = Field(None, description="Why it was refused; absent when it was not.")
 
 
 class BatchResults(Shape):
@@ -72,7 +77,7 @@ class BatchResults(Shape):
 class ReceiveResult(Shape):
     """The answer to one inbound message: 201 stored, 200 known already, or why it was refused."""
 
-    status: int
+    status: int = Field(description="HTTP status that the message alone would have got.")
     message_id: str | None = None
     conversation_id: str | None = None
     duplicate: bool | None = None
@@ -128,9 +133,7 @@ class Message(Shape):
     transactional: bool
     language: Literal["en", "es", "pt"] | None
     language_confidence: float | None
-    # Why the content is missing, where it is encrypted and cannot be decrypted.
     content_error: str | None
-    # Where the e-mail is answered to, where its send said so.
     reply_to: str | None
 
 
@@ -300,7 +303,7 @@ class PhoneMessage(Shape):
     created_at: Time
     sender: str = Field(alias="from")
     recipient: str = Field(alias="to")
-    media_urls: list[str]
+    media_urls: list[str] = Field(description="Addresses of its media, in the order given.")
     language: Literal["en", "es", "pt"] | None
 
 
@@ -308,7 +311,7 @@ class PhoneWorkflow(Shape):
     """The newest conversation of a phone number, and what it belongs to."""
 
     phone_number: str = Field(description="The contact's number as it was asked for.")
-    conversation_id: str
+    conversation_id: str = Field(description="Id of the conversation, a UUID.")
     tenant_id: str | None
     workflow_type: str | None
     workflow_id: str | None
@@ -319,9 +322,9 @@ class PhoneWorkflow(Shape):
 class PhoneConversation(PhoneWorkflow):
     """The newest conversation of a phone number, and a page of the messages of all, newest first."""
 
-    messages: list[PhoneMessage]
+    messages: list[PhoneMessage] = Field(description="Messages, newest first.")
     page: int | None = Field(description="Null when a cursor was given.")
-    limit: int
+    limit: int = Field(description="Most messages of a page.")
     total: int = Field(description="Messages of all conversations.")
     next_cursor: str | None = Field(description="Cursor of the next page; null on the last.")
 

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 
 from gateway import answers
+from gateway.descriptions import describe
 from gateway.routing import API, problem_documented
 
 DOCUMENT = f"{API}/openapi.json"
@@ -66,6 +67,7 @@ def _document(app: FastAPI, by_hand: Mapping[str, Mapping[str, Any]]) -> dict[st
                 operation["responses"].pop("422", None)
                 operation["responses"].setdefault("default", _PROBLEM)
         _allow_more_in_answers(document)
+        describe(document)
         document["components"]["securitySchemes"] = _SCHEMES
         # The empty one stands for installations that know no callers.
         document["security"] = [{}, *({name: []} for name in _SCHEMES)]

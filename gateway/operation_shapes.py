@@ -6,6 +6,9 @@ from pydantic import Field
 
 from gateway.schemas import ChannelWord, Shape, SimulatorProfile, Time
 
+_DEPENDENCIES = "Services, and whether they answer and are ready."
+_REPORTED = "What the services say of what they need."
+
 
 class Provider(Shape):
     """A configured way out for one channel."""
@@ -61,19 +64,18 @@ class SimulatorProfiles(Shape):
 class Health(Shape):
     """How the gateway and its services are."""
 
-    status: Literal["ok", "degraded"]
-    version: str
-    dependencies: dict[str, bool]
-    # What the services say of what they need; it decides nothing here.
-    reported: dict[str, bool]
+    status: Literal["ok", "degraded"] = Field(description="ok while every dependency answers.")
+    version: str = Field(description="Version of Posthouse.")
+    dependencies: dict[str, bool] = Field(description=_DEPENDENCIES)
+    reported: dict[str, bool] = Field(description=f"{_REPORTED} It decides nothing here.")
 
 
 class Ready(Shape):
     """Whether traffic may come."""
 
-    ready: bool
-    # What keeps traffic away: `stopping`, `message`, and what POSTHOUSE_READY_FOLLOWS lists.
-    failing: list[str]
-    dependencies: dict[str, bool]
-    # What the services say of what they need.
-    reported: dict[str, bool]
+    ready: bool = Field(description="Whether nothing keeps traffic away.")
+    failing: list[str] = Field(
+        description="What keeps it away: stopping, message, and what POSTHOUSE_READY_FOLLOWS lists."
+    )
+    dependencies: dict[str, bool] = Field(description=_DEPENDENCIES)
+    reported: dict[str, bool] = Field(description=_REPORTED)

@@ -71,7 +71,7 @@ _SERVER_FAULT = 500
 _NO_CREDENTIAL = 401
 
 # Names of the contract's fields where JSON has another word.
-_REST_NAMES = {
+REST_NAMES = {
     "sender": "from",
     "recipient": "to",
     "channel": "type",
@@ -205,7 +205,7 @@ def _whole_seconds(seconds: float) -> int:
 
 def _rest_segment(segment: str) -> str:
     name, bracket, index = segment.partition("[")
-    return _REST_NAMES.get(name, name) + bracket + index
+    return REST_NAMES.get(name, name) + bracket + index
 
 
 def _detail(errors: Sequence[Violation]) -> str:

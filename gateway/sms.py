@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import answers, render, requests, schemas
@@ -26,6 +26,7 @@ from services.kit.errors import (
 # Every page but the first costs the calls of those before it; a cursor does not.
 _LAST_PAGE = 100
 
+_PhoneNumber = Annotated[str, Path(description="Number of the contact, in any form.")]
 _NO_NUMBER = problem_documented("TWILIO_PHONE_NUMBER is not set, which no repeat mends.")
 
 
@@ -55,7 +56,7 @@ class SmsRoutes:
         self,
         request: Request,
         body: schemas.SmsRequest,
-        idempotency_key: Annotated[str | None, Header()] = None,
+        idempotency_key: Annotated[str | None, Header(description="Repeats get the first answer.")] = None,
     ) -> Response:
         """Send from the number of the setting TWILIO_PHONE_NUMBER; 409 while it is not set."""
         if not self._phone_number:
@@ -86,9 +87,9 @@ class SmsRoutes:
     async def get_phone_conversation(
         self,
         request: Request,
-        phone_number: str,
-        page: Annotated[int, Query(ge=1, le=_LAST_PAGE)] = 1,
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        phone_number: _PhoneNumber,
+        page: Annotated[int, Query(ge=1, le=_LAST_PAGE, description="Page, the newest first.")] = 1,
+        limit: Annotated[int, Query(ge=1, le=200, description="Messages of a page.")] = 50,
         cursor: Annotated[str, Query(description="next_cursor of the page before; `page` is ignored.")] = "",
     ) -> Response:
         """Return the messages of a contact's number, in any form, with whichever number of ours.
@@ -109,7 +110,7 @@ class SmsRoutes:
         )
 
     async def update_phone_conversation(
-        self, request: Request, phone_number: str, body: schemas.PhoneUpdate
+        self, request: Request, phone_number: _PhoneNumber, body: schemas.PhoneUpdate
     ) -> Response:
         """Change the fields given of the conversation the number was last active in, and of no other.
 

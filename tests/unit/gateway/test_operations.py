@@ -132,6 +132,40 @@ async def test_document(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/api/v1/openapi.json")).json() == document
 
 
+async def test_everything_in_the_document_is_described(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/api/v1/openapi.json")).json()
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    schemas = document["components"]["schemas"]
+    found = [
+        *((name, schema) for name, schema in schemas.items()),
+        *(
+            (f"{name}.{field}", found)
+            for name, schema in schemas.items()
+            for field, found in schema.get("properties", {}).items()
+        ),
+        *(
+            (f"{operation['operationId']} {parameter['name']}", parameter)
+            for operation in operations
+            for parameter in operation.get("parameters", ())
+        ),
+        *(
+            (f"{operation['operationId']} {name}", header)
+            for operation in operations
+            for answer in operation["responses"].values()
+            for name, header in answer.get("headers", {}).items()
+        ),
+    ]
+    assert len(found) > 400
+    assert [name for name, each in found if not each.get("description")] == []
+    # In the words of JSON.
+    message = schemas["Message"]["properties"]
+    assert message["segments"]["description"].endswith("Null for other channels.")
+    assert message["message_at"]["description"].endswith("else created_at.")
+    assert 'but failed with error_code "expired". Null: never.' in message["expires_at"]["description"]
+    for foreign in ("Output only", "create_time", "FAILED", "Unspecified"):
+        assert foreign not in str(schemas)
+
+
 async def test_page_loads_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/api/v1/docs")).text
     assert "https://" not in page
