@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from posthouse.v1 import message_pb2
-from services.kit.errors import NotFoundError, PreconditionError
+from services.kit.errors import NotFoundError, PreconditionError, Violation
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.ledger.database import Database
@@ -114,5 +114,6 @@ class Intervener:
         if message is None:
             raise message_not_found(message_id)
         if resolved is None:
-            raise PreconditionError("only a message whose outcome is unknown can be resolved")
+            why = "only a message whose outcome is unknown can be resolved"
+            raise PreconditionError(why, violations=[Violation("message_id", why)])
         return message

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from services.kit import metrics
 from services.kit.config import Settings
-from services.kit.errors import QuotaViolation, RateLimitedError
+from services.kit.errors import QuotaViolation, RateLimitedError, Violation
 from services.kit.logs import get_logger
 from services.kit.sliding_window import MemoryWindows, Quota, StorageAwayError, Window
 
@@ -132,8 +132,13 @@ class RateLimiter:
         """Return the error of a verdict that does not allow."""
         noun = _NOUNS[verdict.scope].format(period=self.period)
         text = f"the limit of {verdict.limit} {noun} is used up"
+        # Of what is limited, a sender alone is a field of the request.
+        violations = [Violation("sender", text)] if verdict.scope == "sender" else []
         return RateLimitedError(
-            text, retry_after=verdict.retry_after, quotas=[QuotaViolation(verdict.subject, text)]
+            text,
+            violations=violations,
+            retry_after=verdict.retry_after,
+            quotas=[QuotaViolation(verdict.subject, text)],
         )
 
     def _verdict(self, quotas: Sequence[Quota], windows: Sequence[Window], *, allowed: bool) -> Verdict:

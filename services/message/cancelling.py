@@ -1,7 +1,7 @@
 """The use case of cancelling: only what no dispatcher has claimed."""
 
 from posthouse.v1 import message_pb2
-from services.kit.errors import PreconditionError
+from services.kit.errors import PreconditionError, Violation
 from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id
 from services.ledger.cancel import cancel
@@ -54,5 +54,6 @@ class Canceller:
         if message is None:
             raise message_not_found(message_id)
         if message.state != message_pb2.MESSAGE_STATE_CANCELLED:
-            raise PreconditionError("only a message that waits can be cancelled; this one has moved on")
+            why = "only a message that waits can be cancelled; this one has moved on"
+            raise PreconditionError(why, violations=[Violation("message_id", why)])
         return message

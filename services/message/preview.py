@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.enum_names import CHANNEL, ENCODING
-from services.kit.errors import InvalidRequestError, OverloadedError, PosthouseError, Violation
+from services.kit.errors import InvalidRequestError, PosthouseError, Violation
 from services.kit.rate_limit_clients import Client
 from services.kit.rate_limits import Verdict
 from services.kit.routes import Routes
@@ -109,7 +109,9 @@ class Previewer:
         if self._limiter is not None and client is not None:
             verdict = await self._limiter.peek(client, response.sender, ip)
             # Without a limit there is nothing to show.
-            refusals += _show(response.rate_limit, verdict) if verdict.limit else []
+            if verdict.limit:
+                _show(response.rate_limit, verdict)
+            refusals += [] if verdict.allowed else [self._limiter.refusal(verdict)]
         # A repeat gets its first answer, whatever has changed since.
         response.acceptable = repeated or not refusals
         response.refusals.extend(to_item_error(refusal) for refusal in refusals if not repeated)
@@ -140,18 +142,10 @@ async def _exists(connection: AsyncConnection, conversation: str) -> bool:
     return (await connection.execute(statement)).one_or_none() is not None
 
 
-def _show(shown: pb.RateLimitVerdict, verdict: Verdict) -> list[PosthouseError]:
-    """Fill in the verdict and return the refusal it means, if any."""
+def _show(shown: pb.RateLimitVerdict, verdict: Verdict) -> None:
     shown.allowed = verdict.allowed
     shown.limit = verdict.limit
     shown.remaining = verdict.remaining
     shown.reset_seconds = verdict.reset_seconds
     # Also when all of it is zero, there is a verdict.
     shown.SetInParent()
-    if verdict.allowed:
-        return []
-    return [
-        OverloadedError(
-            f"the limit of {verdict.limit} is used up", reason="RATE_LIMITED", retry_after=verdict.retry_after
-        )
-    ]

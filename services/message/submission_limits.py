@@ -74,6 +74,11 @@ class SubmissionLimiter:
             quotas.append(self._sender(client, sender))
         return await self._limiter.peek(quotas)
 
+    def refusal(self, verdict: Verdict) -> RateLimitedError:
+        """Return what a message would be refused with for a verdict that does not allow it."""
+        assert self._limiter is not None  # noqa: S101 - without one everything is allowed
+        return self._limiter.refusal(verdict)
+
     async def _return_senders(self, client: Client, senders: Sequence[str]) -> None:
         assert self._limiter is not None  # noqa: S101 - both callers have one
         for sender, count in Counter(senders).items():

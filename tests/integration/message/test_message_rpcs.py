@@ -171,4 +171,5 @@ async def test_what_has_moved_on_cannot_be_cancelled(stub: Any, book: Book, refu
         before = await book.story(message_id)
         error = await refusal(stub.CancelMessage(pb.CancelMessageRequest(message_id=message_id)))
         assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ILLEGAL_STATE")
+        assert [violation.field for violation in error.violations] == ["message_id"]
         assert await book.story(message_id) == before

@@ -90,6 +90,7 @@ async def test_what_is_used_up_is_a_refusal_beside_the_others() -> None:
     assert not response.acceptable
     assert [refusal.reason for refusal in response.refusals] == ["INVALID_FIELD", "RATE_LIMITED"]
     assert response.refusals[1].code == 8
+    assert response.refusals[1].message.startswith("the limit of 2 messages per 60 s ")
     assert 0 < response.refusals[1].retry_after_seconds <= 120
     assert (response.rate_limit.allowed, response.rate_limit.remaining) == (False, 0)
     assert response.rate_limit.reset_seconds > 0

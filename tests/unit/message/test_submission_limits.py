@@ -69,6 +69,7 @@ async def test_a_refusal_names_its_limit_and_when_to_come_back(limits: Submissio
     assert error is not None
     assert error.reason == "RATE_LIMITED"
     assert error.message == "the limit of 6 messages per 60 s from this sender is used up"
+    assert [violation.field for violation in error.violations] == ["sender"]
     assert error.retry_after == pytest.approx(60, abs=0.1)
     assert [quota.subject for quota in error.quotas] == [HERE]
 
