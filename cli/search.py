@@ -26,4 +26,4 @@ def rebuild(
 
     settings = settings_of(data_dir, "search")
     count = run(rebuild_search(settings, resume=resume, report=typer.echo))
-    typer.echo(f"Search knows {count:,} messages.")
+    typer.echo(f"{count:,} messages were indexed.")

@@ -71,9 +71,10 @@ class EventFeed:
                 _log.exception("event_feed_failed")
             await asyncio.sleep(_RETRY)
             if self.fanout.head is None:
+                # Whoever waited has heard of it; who comes next has to be asked for again.
+                self._answered.clear()
                 if not self.attendance.count:
                     return
-                self._answered.clear()
 
     def _refuse(self, error: PosthouseError) -> None:
         if self.fanout.head is None and not isinstance(error, UnavailableError):

@@ -12,8 +12,9 @@ from services.kit.fields import read_label
 MAX_QUERY_LENGTH: Final = 500
 MAX_TERMS: Final = 32
 
-# A telephone number as people write it, with the spaces inside.
-_PHONE = r"\+?\(?[0-9][0-9 ().\u00a0\u2010-\u2015-]{5,}[0-9]"
+# A telephone number as people write it, with the spaces inside. None has more than 15 digits: what follows
+# is another one.
+_PHONE = r"\+?\(?[0-9](?:[ ().\u00a0\u2010-\u2015-]*[0-9]){6,14}"
 _TERM = re.compile(rf'(?P<not>-?)(?:"(?P<phrase>[^"]*)"?|(?P<phone>{_PHONE})(?=[\s"]|$)|(?P<word>[^\s"]+))')
 # So many digits are a number even without a plus.
 _PHONE_DIGITS: Final = 10

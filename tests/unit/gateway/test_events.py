@@ -13,7 +13,7 @@ from gateway.rpc import Backends
 from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import event_pb2
 from services.kit.client import open_channel
-from services.kit.errors import UnavailableError
+from services.kit.errors import OverloadedError, UnavailableError
 from tests.integration.ledger.rows import eventually
 from tests.unit.gateway import samples
 from tests.unit.gateway.fakes import Fakes
@@ -225,6 +225,27 @@ async def test_without_a_service_it_is_503(
     client = Client(route)
     await asyncio.wait_for(client.task, 60)
     assert client.status == 503
+
+
+async def test_a_refusal_is_not_for_those_who_come_later(
+    route: EventRoute, log: Log, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch(_request: Any) -> AsyncIterator[Any]:
+        raise OverloadedError("too many watchers are connected", retry_after=5)
+        yield
+
+    monkeypatch.setattr(event_feed, "_RETRY", 0.01)
+    fakes.answers["WatchEvents"] = watch
+    refused = Client(route)
+    await asyncio.wait_for(refused.task, 60)
+    assert refused.status == 429
+    task = route._feed.attendance._task
+    assert task is not None
+    await asyncio.wait_for(task, 60)
+    fakes.answers["WatchEvents"] = log.watch
+    client = Client(route)
+    await client.until(": connected")
+    assert client.status == 200
 
 
 async def test_resumes_from_its_own_memory(route: EventRoute, log: Log) -> None:
