@@ -76,7 +76,10 @@ async def index_newest(database: Database, *, settle: float = SETTLE_SECONDS, li
 
 
 async def index_late(database: Database, *, late: float = LATE_SECONDS, limit: int = BATCH_SIZE) -> int:
-    """Index what was committed after the newest pass had gone by; return the number of what was looked at."""
+    """Index what was committed after the newest pass had gone by; return the number of what was looked at.
+
+    What was deleted while a pass had it in hand is left out again.
+    """
     async with database.write() as connection:
         position = await _take(connection, "late")
         if position is None:
@@ -86,6 +89,11 @@ async def index_late(database: Database, *, late: float = LATE_SECONDS, limit: i
         bound = min(reached, first_id_at(_ago(late)))
         seen = sa.select(messages.c.id).where(messages.c.id > position, messages.c.id <= bound)
         ids = (await connection.execute(seen.order_by(messages.c.id).limit(limit * 20))).all()
+        end = ids[-1].id if len(ids) == limit * 20 else bound
+        if position < end:
+            # Said of both tables: neither is read beyond the stretch.
+            stretch = [table.between(position, end) for table in (message_search.c.message_id, messages.c.id)]
+            await _drop_orphans(connection, *stretch)
         if not ids:
             return 0
         indexed = sa.exists().where(message_search.c.message_id == messages.c.id)
@@ -95,7 +103,10 @@ async def index_late(database: Database, *, late: float = LATE_SECONDS, limit: i
 
 
 async def index_stale(database: Database) -> int:
-    """Index a conversation again whose tenant or language has changed; return 1, or 0 when there is none."""
+    """Index a conversation again whose tenant or language has changed; return 1, or 0 when there is none.
+
+    Of a conversation that was deleted, the words that a pass has noted meanwhile go.
+    """
     async with database.write() as connection:
         # Deleted first: a change that comes meanwhile waits for us, and is noted anew.
         found = sa.select(search_stale.c.conversation_id).limit(1).with_for_update(skip_locked=True)
@@ -108,6 +119,7 @@ async def index_stale(database: Database) -> int:
             narrowed = (messages.c.conversation_id == row.conversation_id, messages.c.id > position)
             rows = await _read(connection, *narrowed, limit=BATCH_SIZE)
             if not rows:
+                await _drop_orphans(connection, message_search.c.conversation_id == row.conversation_id)
                 return 1
             await _store(connection, rows)
             position = rows[-1].id
@@ -131,8 +143,7 @@ async def rebuild_batch(database: Database, *, limit: int = BATCH_SIZE) -> int:
 async def remove_orphans(database: Database) -> int:
     """Delete the rows of messages that are no more; return their number."""
     async with database.write() as connection:
-        exists = sa.exists().where(messages.c.id == message_search.c.message_id)
-        return (await connection.execute(sa.delete(message_search).where(~exists))).rowcount
+        return await _drop_orphans(connection, sa.true())
 
 
 async def newest_ids(connection: AsyncConnection) -> tuple[str | None, str | None]:
@@ -189,6 +200,13 @@ async def _read(
         .order_by(found.c.id)
     )
     return (await connection.execute(statement)).all()
+
+
+async def _drop_orphans(
+    connection: AsyncConnection, words: sa.ColumnElement[bool], *near: sa.ColumnElement[bool]
+) -> int:
+    exists = sa.exists().where(messages.c.id == message_search.c.message_id, *near)
+    return (await connection.execute(sa.delete(message_search).where(words, ~exists))).rowcount
 
 
 async def _store(connection: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> None:

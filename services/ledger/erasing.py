@@ -73,6 +73,7 @@ SELECT count(*) FROM moved
 """
 
 # Intake may be adding to a conversation: it is locked first, and looked at by a statement that then begins.
+# What indexes messages may have some of it in hand: told of the conversation, it looks once more.
 _LOCK_CONVERSATIONS = "SELECT id FROM conversations WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE"
 _DROP_CONVERSATIONS = """
 WITH gone AS (
@@ -82,7 +83,7 @@ WITH gone AS (
 ), events AS (
   DELETE FROM conversation_events e USING gone WHERE e.conversation_id = gone.id
 ), stale AS (
-  DELETE FROM search_stale s USING gone WHERE s.conversation_id = gone.id
+  INSERT INTO search_stale (conversation_id) SELECT id FROM gone ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM gone
 """

@@ -10,15 +10,18 @@ import sqlalchemy as sa
 
 from posthouse.v1 import conversation_service_pb2 as pb
 from services.conversation.indexer import SearchIndexer
-from services.kit.ids import new_id
+from services.kit.ids import NO_ID, new_id
 from services.ledger.database import Database
-from services.ledger.tables import conversations, message_search, messages
+from services.ledger.erasing import drop_conversations
+from services.ledger.tables import conversations, message_search, messages, search_progress
 
 from .conftest import CONTACT, OURS, Seed
 
 pytestmark = pytest.mark.integration
 
 Find = Callable[..., Awaitable[list[str]]]
+
+_LATE = search_progress.c.name == "late"
 
 
 @pytest.fixture
@@ -331,6 +334,42 @@ async def test_list_conversations_by_text(
     assert [found.id for found in page.conversations] == [second]
     page = await stub.ListConversations(pb.ListConversationsRequest(text="reserv", page_size=1))
     assert not page.conversations
+
+
+async def _words(database: Database) -> int:
+    async with database.read() as connection:
+        return (await connection.execute(sa.select(sa.func.count()).select_from(message_search))).scalar_one()
+
+
+async def test_what_is_deleted_while_it_is_indexed_leaves_no_words(
+    seed: Seed, find: Find, indexer: SearchIndexer, database: Database
+) -> None:
+    thread = await seed.conversation()
+    kept, gone = [await seed.message(thread, body="some words") for _ in range(2)]
+    assert await find("words") == [gone, kept]
+    async with database.write() as connection:
+        # As if the deletion had come between the reading of the message and the writing of its words.
+        await connection.execute(sa.delete(messages).where(messages.c.id == gone))
+        await connection.execute(sa.update(search_progress).values(position=NO_ID).where(_LATE))
+    await indexer.run_once()
+    assert await _words(database) == 1
+    assert await find("words") == [kept]
+
+
+async def test_a_deleted_conversation_leaves_no_words(
+    seed: Seed, find: Find, indexer: SearchIndexer, database: Database
+) -> None:
+    thread, other = await seed.conversation(), await seed.conversation("+15559870001")
+    gone, kept = await seed.message(thread, body="some words"), await seed.message(other, body="some words")
+    assert await find("words") == [kept, gone]
+    async with database.write() as connection:
+        await connection.execute(sa.delete(messages).where(messages.c.id == gone))
+    await database.start()
+    async with database.hot() as hot:
+        assert await drop_conversations(hot, [thread]) == 1
+    await indexer.run_once()
+    assert await _words(database) == 1
+    assert await find("words") == [kept]
 
 
 async def test_what_was_committed_late_is_found(seed: Seed, find: Find, database: Database) -> None:
