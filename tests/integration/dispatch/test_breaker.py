@@ -182,6 +182,7 @@ async def test_other_dispatchers_know_at_once_and_people_can_reset_it(house: Hou
         provider.down = False
         answer = await stub.ResetBreaker(pb.ResetBreakerRequest(provider="scripted", channel="CHANNEL_SMS"))
         assert (answer.provider.breaker_state, answer.provider.healthy) == (_CLOSED, True)
+        assert answer.provider.route_position == 1
         await eventually(lambda: both(_CLOSED))
 
         async def told() -> bool:

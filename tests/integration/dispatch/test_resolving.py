@@ -77,7 +77,7 @@ async def test_failed_is_a_dead_letter(house: House, provider: ScriptedProvider)
 
 async def test_only_the_unknown_is_resolved(house: House, provider: ScriptedProvider) -> None:
     running, lost = await _lost(house, provider)
-    await _resolve(running, message_id=lost, state=_SENT, reason="seen")
+    await _resolve(running, message_id=lost, state=_SENT, reason="x" * 1000)
     for fields, code in (
         ({"message_id": lost, "state": _SENT, "reason": "seen"}, grpc.StatusCode.FAILED_PRECONDITION),
         ({"message_id": lost, "state": _PENDING, "reason": "no"}, grpc.StatusCode.FAILED_PRECONDITION),
