@@ -30,6 +30,9 @@ OUTBOX_AGE = Gauge("outbox_age_seconds", "Seconds the oldest overdue row of the 
 POOL_USAGE = Gauge("db_connection_pool_usage", "Connections to PostgreSQL that are in use.", ["pool"])
 POOL_SIZE = Gauge("db_connection_pool_size", "Connections to PostgreSQL that may be used.", ["pool"])
 DEPENDENCY_UP = Gauge("dependency_up", "Whether what the process depends on answers: 1 or 0.", ["dependency"])
+CLOCK_AHEAD = Gauge(
+    "clock_ahead_seconds", "Seconds by which the clock of the process is ahead of PostgreSQL's."
+)
 CONTENT_UNREADABLE = Counter(
     "content_unreadable_total",
     "Times that encrypted content could not be opened, by why: key_missing or damaged.",

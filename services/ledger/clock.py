@@ -2,6 +2,15 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from services.kit import metrics
+from services.kit.logs import get_logger
+
+_log = get_logger(__name__)
+
+# Seconds by which clocks may differ before that is worth a line in the log.
+_TOLERATED: Final = 5.0
 
 
 class LedgerClock:
@@ -12,10 +21,17 @@ class LedgerClock:
 
     def __init__(self) -> None:
         self._heard: tuple[datetime, float] | None = None
+        self._differs = False
 
     def hear(self, moment: datetime) -> None:
         """Take note of what PostgreSQL has said just now."""
         self._heard = moment, time.monotonic()
+        ahead = time.time() - moment.timestamp()
+        metrics.CLOCK_AHEAD.set(ahead)
+        differs = abs(ahead) > _TOLERATED
+        if differs and not self._differs:
+            _log.warning("clock_differs", seconds_ahead=round(ahead, 1))
+        self._differs = differs
 
     def now(self) -> datetime:
         """Return the time, in UTC."""
