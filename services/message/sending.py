@@ -13,6 +13,7 @@ from services.kit import enum_names, metrics
 from services.kit.errors import InternalError, PosthouseError, PreconditionError, UnavailableError, Violation
 from services.kit.ids import new_id
 from services.kit.logs import get_logger, logs_debug
+from services.kit.masking import mask_text
 from services.kit.rate_limit_clients import Client
 from services.kit.routes import Routes
 from services.kit.tracing import tracing
@@ -264,9 +265,12 @@ def no_route(channel: str) -> PreconditionError:
 
 
 def key_reused(request_id: str) -> PreconditionError:
-    """Return the refusal of an idempotency key that another payload has used."""
+    """Return the refusal of an idempotency key that another payload has used.
+
+    Errors travel further than requests: addresses in the key are masked.
+    """
     return PreconditionError(
-        f"the idempotency key {request_id!r} was used before with another payload",
+        f"the idempotency key {mask_text(request_id)!r} was used before with another payload",
         reason="IDEMPOTENCY_KEY_REUSED",
         violations=[Violation("request_id", "was used before with another payload")],
     )
@@ -275,7 +279,7 @@ def key_reused(request_id: str) -> PreconditionError:
 def message_erased(request_id: str) -> PreconditionError:
     """Return the refusal of an idempotency key whose message is erased: its answer is gone, and stays so."""
     return PreconditionError(
-        f"the message that was accepted under the idempotency key {request_id!r} has been erased",
+        f"the message that was accepted under the idempotency key {mask_text(request_id)!r} has been erased",
         reason="MESSAGE_ERASED",
         violations=[Violation("request_id", "was used for a message that has been erased")],
     )

@@ -167,6 +167,15 @@ async def test_a_preview_knows_whether_the_key_was_used(client: httpx2.AsyncClie
     assert (refused.status_code, "'order-18'" in refused.json()["detail"]) == (422, True)
 
 
+async def test_a_key_is_named_without_the_addresses_in_it(client: httpx2.AsyncClient) -> None:
+    keyed = {"Idempotency-Key": "order:+15558675309"}
+    assert (await client.post(f"{MESSAGES}/send", json=SEND, headers=keyed)).status_code == 202
+    refused = await client.post(f"{MESSAGES}/send", json={**SEND, "body": "another"}, headers=keyed)
+    assert refused.status_code == 422
+    assert "'order:+1*****5309'" in refused.json()["detail"]
+    assert "8675309" not in refused.text
+
+
 async def test_send_at_and_expires_at(client: httpx2.AsyncClient, house: House) -> None:
     now = datetime.now(UTC)
     send_at, expires_at = rfc3339(now + timedelta(hours=1)), rfc3339(now + timedelta(hours=2))
