@@ -194,5 +194,5 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --
 .PHONY: clean
 clean: ## Remove what was built; .posthouse/, the data, stays
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist
+		.import_linter_cache .hypothesis .schemathesis $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
