@@ -1,5 +1,6 @@
 """Brings a database to a revision of the schema, one process at a time."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from alembic.config import Config
 
 # Any constant will do; every migrating process must use the same one.
 _LOCK_KEY = 0x706F7374
+
+# Seconds between two looks at whether another process has ended its migration.
+_PAUSE = 0.2
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -47,18 +51,15 @@ def _run(dsn: str, migrate: Callable[[Config], None]) -> None:
     url = sa.make_url(dsn).set(drivername="postgresql+psycopg")
     # Of a database in SQL_ASCII, psycopg otherwise reads bytes, which SQLAlchemy cannot.
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"client_encoding": "utf8"})
+    # Nobody waits within a transaction or a statement: an index that is built concurrently waits for these.
+    waiting = engine.execution_options(isolation_level="AUTOCOMMIT")
     try:
-        with engine.connect() as connection:
-            encoding = connection.scalar(sa.text("SHOW server_encoding"))
+        with waiting.connect() as guard, engine.connect() as connection:
+            encoding = guard.scalar(sa.text("SHOW server_encoding"))
             if encoding != "UTF8":
                 raise EncodingError(encoding)
-            connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
-            connection.commit()
-            try:
-                migrate(alembic_config(connection))
-            finally:
-                connection.rollback()
-                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
-                connection.commit()
+            while not guard.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK_KEY}):
+                time.sleep(_PAUSE)
+            migrate(alembic_config(connection))
     finally:
         engine.dispose()

@@ -1,9 +1,13 @@
 """Migrations go up and down, agree with the tables, and never run twice at the same time."""
 
 import asyncio
+import re
+import shutil
 import sys
 import uuid
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +15,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from services.ledger import migrate
 from services.ledger.migrate import EncodingError, downgrade, upgrade
 from services.ledger.tables import metadata
 
@@ -84,16 +89,51 @@ def test_down_and_up_again_ends_where_it_began(database_url: str) -> None:
     upgrade(database_url)  # nothing is left to do
 
 
+# Connections that have asked for the lock and do not have it.
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%advisory%'
+"""
+
+_CONCURRENT = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "1", None
+def upgrade():
+    op.create_table("things", sa.Column("id", sa.Integer()))
+    with op.get_context().autocommit_block():
+        op.create_index("things_id", "things", ["id"], postgresql_concurrently=True)
+"""
+
+
+async def test_an_index_beside_the_traffic_is_not_held_up_by_another_migration(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "1.py").write_text(_CONCURRENT)
+    shutil.copy(_ROOT / "services/ledger/migrations/env.py", tmp_path)
+    monkeypatch.setattr(migrate, "_SCRIPTS", tmp_path)
+    async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as connection:
+
+        async def waiting() -> bool:
+            return await (await connection.execute(_WAITING)).fetchone() == (2,)
+
+        await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        # A connection that waits for a lock within a statement is one that the index would wait for.
+        both = asyncio.gather(*(asyncio.to_thread(upgrade, empty_database_url) for _ in range(2)))
+        await eventually(waiting)
+        await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+        await asyncio.wait_for(both, 60)
+        cursor = await connection.execute("SELECT indexname::text FROM pg_indexes WHERE tablename = 'things'")
+        assert await cursor.fetchall() == [("things_id",)]
+
+
 async def test_two_processes_migrate_one_after_the_other(database_url: str, empty_database_url: str) -> None:
     code = f"from services.ledger.migrate import upgrade; upgrade({empty_database_url!r})"
     async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as connection:
 
         async def waiting() -> bool:
-            cursor = await connection.execute(
-                "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
-                " WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"
-            )
-            return await cursor.fetchone() == (2,)
+            return await (await connection.execute(_WAITING)).fetchone() == (2,)
 
         await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         processes = [
@@ -104,6 +144,43 @@ async def test_two_processes_migrate_one_after_the_other(database_url: str, empt
         await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
         assert [await asyncio.wait_for(process.wait(), 60) for process in processes] == [0, 0]
     assert _catalogue(empty_database_url) == _catalogue(database_url)
+
+
+_TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", re.IGNORECASE)
+_INDEX = re.compile(
+    r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)(?:IF NOT EXISTS )?(?:\w+ )?ON (?:ONLY )?(\w+)", re.IGNORECASE
+)
+_VERSION = re.compile(r"UPDATE alembic_version SET version_num='(\w+)'")
+
+# The last revision before this was asked of them.
+_BLOCKING_UNTIL = "0017"
+
+
+def test_an_index_of_a_table_in_use_is_built_beside_the_traffic(empty_database_url: str) -> None:
+    """Write `with op.get_context().autocommit_block(): op.create_index(…, postgresql_concurrently=True)`."""
+    done: defaultdict[str, str] = defaultdict(str)
+    current = ""
+
+    def note(_connection: object, _cursor: object, statement: str, *_others: Any) -> None:
+        nonlocal current
+        current += f"{statement};\n"
+        if found := _VERSION.search(statement):
+            done[found[1]], current = current, ""
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        upgrade(empty_database_url)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    blocking = {
+        revision: [table for table in _INDEX.findall(sql) if table not in _TABLE.findall(sql)]
+        for revision, sql in done.items()
+    }
+    # It sees those of before, and that a table of its own is in nobody's use.
+    assert blocking["0016"] == ["message_events"]
+    assert blocking["0010"] == []
+    assert {name: found for name, found in blocking.items() if name > _BLOCKING_UNTIL and found} == {}
+    assert _INDEX.findall("create index concurrently a on messages (id)") == []
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
