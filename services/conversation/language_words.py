@@ -22,7 +22,7 @@ _WORDS: Final = {
         si hola gracias muchas muchos buenos buenas buen noches manana ayer hoy el los las del al y pero
         porque cuando cuanto cuantos donde quien cual usted ustedes mi mis su sus es estan estoy soy muy
         bien tengo tiene tienes hay puedo puede pueden quiero quiere necesito hacer hablar hablamos pague
-        llame llamar llamame llameme mandeme renta dinero dueno bano entiendo perdon disculpe disculpa
+        llame llamar llamame llameme llamo mandeme renta dinero dueno bano entiendo perdon disculpe disculpa
         senor senora luego entonces ahora otra otro pagare deposito le les lo ese esa eso esto hasta
         tambien jueves viernes lunes martes miercoles la adios nuevo nueva digame listo supuesto perfecto
         fue voy vamos abren cierran estamos tenemos digo mejor mismo misma hermano hermana hijo hija
@@ -34,7 +34,7 @@ _WORDS: Final = {
         dono banheiro entendi entendo desculpa desculpe senhor senhora tudo bem depois entao agora isso
         esse essa tambem com sem sexta terca conserto consertar boleto conta alguem muito muita valeu novo
         nova foi beleza perfeito chave pix chego certeza filha filho comprovante torneira vazamento estao
-        sao mae pai irmao irma gostaria
+        sao mae pai irmao irma gostaria ligue
         """,
 }
 

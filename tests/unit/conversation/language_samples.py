@@ -145,6 +145,8 @@ SAMPLES: list[tuple[str, str | None]] = [
     ("ya voy", "es"),
     ("la llave no sirve", "es"),
     ("por supuesto", "es"),
+    ("me llamo Ana", "es"),
+    ("por favor me ligue", "pt"),
     ("Valeu", "pt"),
     ("beleza", "pt"),
     ("Até amanhã", "pt"),
