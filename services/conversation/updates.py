@@ -14,14 +14,9 @@ from services.conversation.queries import (
     get_conversation,
 )
 from services.kit.errors import InvalidRequestError, Violation
-from services.kit.fields import read_label
+from services.kit.fields import METADATA_KEY_LENGTH, METADATA_PAIRS, METADATA_VALUE_LENGTH, read_label
 from services.ledger.reads import message_not_found
 from services.ledger.tables import conversations, messages
-
-# Bounds of metadata, the same as a message's.
-METADATA_PAIRS = 50
-METADATA_KEY_LENGTH = 64
-METADATA_VALUE_LENGTH = 500
 
 CHANGEABLE = ("workflow_type", "workflow_id", "metadata")
 

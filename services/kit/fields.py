@@ -11,6 +11,11 @@ from services.kit.errors import InvalidRequestError
 # Longest id or name that somebody else has given, in characters.
 LABEL_LENGTH = 255
 
+# Bounds of metadata, of a message's and a conversation's: pairs, and characters of a key and a value.
+METADATA_PAIRS = 50
+METADATA_KEY_LENGTH = 64
+METADATA_VALUE_LENGTH = 500
+
 
 def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
     """Return a text that PostgreSQL can hold or compare with."""

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from posthouse.v1.message_service_pb2 import SendMessageRequest
 from services.kit.enum_names import CHANNEL, PRIORITY
 from services.kit.errors import InvalidRequestError, Violation
+from services.kit.fields import METADATA_KEY_LENGTH, METADATA_PAIRS, METADATA_VALUE_LENGTH
 from services.ledger.addresses import Address, InvalidAddressError, normalise
 from services.ledger.arrays import storable
 from services.ledger.drafts import Draft
@@ -25,9 +26,6 @@ from services.providers.base import Inbound
 MAX_BODY_LENGTH: Final = {"sms": 1600, "mms": 1600, "voice": 4000}
 MAX_EMAIL_TEXT_BYTES: Final = 1 << 20
 MAX_SUBJECT_LENGTH: Final = 998  # RFC 5322, 2.1.1
-MAX_METADATA_PAIRS: Final = 50
-MAX_METADATA_KEY_LENGTH: Final = 64
-MAX_METADATA_VALUE_LENGTH: Final = 500
 MAX_SCHEDULE_AHEAD: Final = timedelta(days=35)
 
 _NUL = "must not contain NUL characters"  # PostgreSQL stores none
@@ -248,15 +246,15 @@ def _check_subject(faults: list[Violation], channel: str, subject: str) -> None:
 
 def _metadata(faults: list[Violation], given: Mapping[str, str]) -> dict[str, str]:
     metadata = dict(given)
-    if len(metadata) > MAX_METADATA_PAIRS:
-        faults.append(Violation("metadata", f"must not have more than {MAX_METADATA_PAIRS} pairs"))
-    if max(map(len, metadata)) > MAX_METADATA_KEY_LENGTH:
+    if len(metadata) > METADATA_PAIRS:
+        faults.append(Violation("metadata", f"must not have more than {METADATA_PAIRS} pairs"))
+    if max(map(len, metadata)) > METADATA_KEY_LENGTH:
         faults.append(
-            Violation("metadata", f"must not have a key longer than {MAX_METADATA_KEY_LENGTH} characters")
+            Violation("metadata", f"must not have a key longer than {METADATA_KEY_LENGTH} characters")
         )
-    if max(map(len, metadata.values())) > MAX_METADATA_VALUE_LENGTH:
+    if max(map(len, metadata.values())) > METADATA_VALUE_LENGTH:
         faults.append(
-            Violation("metadata", f"must not have a value longer than {MAX_METADATA_VALUE_LENGTH} characters")
+            Violation("metadata", f"must not have a value longer than {METADATA_VALUE_LENGTH} characters")
         )
     if any("\0" in key or "\0" in value for key, value in metadata.items()):
         faults.append(Violation("metadata", _NUL))

@@ -17,6 +17,7 @@ from twilio.request_validator import (
     get_signature_algorithm,
 )
 
+from services.kit.fields import METADATA_KEY_LENGTH, METADATA_PAIRS, METADATA_VALUE_LENGTH
 from services.kit.ids import is_canonical
 from services.providers.base import Inbound, MalformedWebhookError, Receipt, WebhookContent, WebhookRequest
 from services.providers.twilio_errors import printable, text_of
@@ -57,11 +58,6 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _MAX_MEDIA: Final = 50
 _MAX_MEDIA_URL: Final = 2048
 _MAX_ATTEMPT: Final = 32_767
-
-# Bounds of the metadata of a message; the rest is in the kept raw request.
-_MAX_METADATA_PAIRS: Final = 50
-_MAX_METADATA_NAME: Final = 64
-_MAX_METADATA_VALUE: Final = 500
 
 # Parameters that have a place of their own, and names of old for the same.
 _PLACED: Final = frozenset(
@@ -239,10 +235,10 @@ def _metadata(parameters: Parameters) -> dict[str, str]:
         for name, values in sorted(parameters.items())
         if name not in _PLACED
         and _MEDIA.fullmatch(name) is None
-        and len(name) <= _MAX_METADATA_NAME
-        and 0 < len(values[0]) <= _MAX_METADATA_VALUE
+        and len(name) <= METADATA_KEY_LENGTH
+        and 0 < len(values[0]) <= METADATA_VALUE_LENGTH
     }
-    return dict(list(rest.items())[:_MAX_METADATA_PAIRS])
+    return dict(list(rest.items())[:METADATA_PAIRS])  # the rest is in the kept raw request
 
 
 def _sid(parameters: Parameters) -> str:
