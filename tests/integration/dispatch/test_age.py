@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import dispatch_service_pb2 as pb
-from services.providers.base import Accepted, Retryable
+from services.providers.base import Absent, Accepted, Retryable, Unknown
 
 from .house import House
 from .scripted import ScriptedProvider
@@ -53,3 +53,16 @@ async def test_the_age_of_a_scheduled_message_counts_from_its_due_time(
     await house.make_due(later)
     await house.until("sent", later)
     assert provider.attempts() == {"later": 2}
+
+
+async def test_what_is_too_old_when_its_provider_turns_out_not_to_have_it_is_given_up(
+    house: House, provider: ScriptedProvider
+) -> None:
+    provider.scripts = {"lost": [Unknown("timeout")]}
+    provider.answers = {"lost": [Absent()]}
+    # Any age is too old; the first attempt is made all the same.
+    await house.dispatch(dispatch_max_age=1e-6)
+    (lost,) = await house.send("lost")
+    await house.until("failed", lost)
+    assert provider.attempts() == {"lost": 1}
+    assert await house.book.rows("SELECT reason FROM dead_letters") == [("too_old",)]
