@@ -174,12 +174,12 @@ WITH free AS (
 ), taken AS (
   UPDATE outbox o SET owner = %(owner)s, due_time = now() + make_interval(secs => %(lease)s)
   FROM free WHERE o.id = free.id
-  RETURNING o.id, o.message_ids, coalesce(get_byte(o.payload, 0), 0) AS asked
+  RETURNING o.id, o.message_ids, o.inquiry_count
 )
 SELECT m.id::text, w.outbox_id::text, m.conversation_id::text, m.channel, m.sender, m.recipient, m.subject,
   m.body, m.html, m.attachments, m.attempt_count, m.event_count, m.attempt_time, m.create_time,
-  m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by, w.asked
-FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, asked FROM taken) w
+  m.expire_time, m.priority, m.transactional, m.reply_to, m.sealed_by, w.inquiry_count
+FROM (SELECT id AS outbox_id, unnest(message_ids) AS message_id, inquiry_count FROM taken) w
 LEFT JOIN messages m ON m.id = w.message_id AND m.state = 'unknown'
 ORDER BY m.id
 """
@@ -358,11 +358,11 @@ async def postpone(
 ) -> None:
     """Give envelopes of the inquiry lane back, to be published again after `delay` seconds.
 
-    `asked` is how often their providers have been asked by now, at most 255.
+    `asked` is how often their providers have been asked by now.
     """
     await connection.execute(
         "UPDATE outbox SET owner = NULL, due_time = now() + make_interval(secs => %s),"
-        " payload = set_byte('\\x00', 0, %s) WHERE id = ANY(%s::uuid[]) AND owner = %s",
+        " inquiry_count = %s WHERE id = ANY(%s::uuid[]) AND owner = %s",
         (delay, asked, plain_array(outbox_ids), owner),
     )
 

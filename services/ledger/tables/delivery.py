@@ -1,7 +1,7 @@
 """What must still happen outside PostgreSQL, and what was given up."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from services.ledger.tables.columns import metadata, time_column, uuid_column
 
@@ -14,8 +14,8 @@ outbox = sa.Table(
     uuid_column("id", primary_key=True),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("message_ids", ARRAY(UUID(as_uuid=False))),
-    # Of the inquiry lane: one byte, how often its providers have been asked. Null: never.
-    sa.Column("payload", BYTEA),
+    # Of the inquiry lane: how often its providers have been asked.
+    sa.Column("inquiry_count", sa.SmallInteger, nullable=False, server_default="0"),
     time_column("create_time", nullable=False),
     # When the sweeper publishes it: a safety net for what is published after its commit, the due
     # time of a retry or a scheduled send, and the end of the lease of what is claimed.

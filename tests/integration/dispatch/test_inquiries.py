@@ -119,7 +119,7 @@ async def test_inquiries_of_different_age_are_counted_apart(house: House, provid
     await house.until("unknown", old, young)
     await first.close()
     provider.asked.clear()
-    await house.book.rows("UPDATE outbox SET payload = '\\x07' WHERE %s::uuid = ANY(message_ids)", old)
+    await house.book.rows("UPDATE outbox SET inquiry_count = 7 WHERE %s::uuid = ANY(message_ids)", old)
     await house.book.rows("UPDATE outbox SET due_time = now(), owner = NULL WHERE subject LIKE '%%.inquiry'")
     # Both at once, so that they are taken together.
     await house.until_published(2)
