@@ -109,7 +109,7 @@ canaries: $(READY) ## Drive everything with canary values and look for them in C
 
 # What nobody can be asked about is no pass; with --tolerant it is.
 .PHONY: audit
-audit: $(READY) ## Look for known vulnerabilities of the locked requirements: make audit ARGS="--service index --tolerant"
+audit: $(READY) ## Look for known vulnerabilities of the locked requirements: make audit ARGS="--index https://… --tolerant"
 	@$(BIN)/python -m tools.audit $(ARGS)
 
 .PHONY: check

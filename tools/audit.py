@@ -140,16 +140,21 @@ def main(
     parser = argparse.ArgumentParser(prog="make audit", description=__doc__)
     parser.add_argument("lock", nargs="?", type=Path, default=_ROOT / "requirements.lock")
     parser.add_argument("--service", choices=["auto", "osv", "index"], default="auto", help="whom to ask")
-    parser.add_argument("--index", default="https://pypi.org", help="an index with PyPI's JSON API")
+    parser.add_argument("--index", help="URL of an index with PyPI's JSON API, to be asked if need be")
     parser.add_argument(
         "--npm", type=Path, default=_ROOT / "clients" / "typescript", help="a folder with a lock"
     )
     parser.add_argument("--no-npm", action="store_true", help="leave npm's packages out")
     parser.add_argument("--tolerant", action="store_true", help="pass what nobody could be asked about")
     chosen = parser.parse_args(arguments)
+    if chosen.service == "index" and not chosen.index:
+        parser.error("--service index needs --index")
     codes = []
     if chosen.service == "osv" or (chosen.service == "auto" and osv_answers()):
         codes.append(VULNERABLE if pip_audit(chosen.lock) else 0)
+    elif not chosen.index:
+        print(f"{chosen.lock.name}: osv.dev does not answer, and there is no other to ask (--index)")
+        codes.append(exit_code([Finding("", "", unanswered="nobody")], tolerant=chosen.tolerant))
     else:
         findings = _by_index(chosen.lock, chosen.index)
         _print(f"{chosen.lock.name} by {chosen.index}", len(findings), findings)

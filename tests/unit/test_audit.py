@@ -130,3 +130,19 @@ def test_npm_says_what_is_vulnerable_or_that_it_could_not(report: str, code: int
     assert exit_code(findings, tolerant=False) == code
     assert [str(finding)[: len(line or "")] for finding in findings] == ([line] if line else [])
     assert exit_code([Finding("x", "1")], tolerant=False) == 0
+
+
+@pytest.mark.parametrize(("options", "code"), [((), UNANSWERED), (("--tolerant",), 0)])
+def test_without_an_index_nothing_is_known_where_osv_is_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], code: int
+) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("sound==1.0")
+    assert main([str(lock), "--no-npm", *options], osv_answers=lambda: False) == code
+    assert "osv.dev does not answer, and there is no other to ask (--index)" in capsys.readouterr().out
+
+
+def test_who_asks_an_index_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--service", "index"])
+    assert "--service index needs --index" in capsys.readouterr().err
