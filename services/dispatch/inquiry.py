@@ -14,9 +14,10 @@ from services.dispatch.settling import Settler
 from services.kit.ids import new_id
 from services.kit.logs import get_logger
 from services.kit.unknown_policy import UnknownPolicy
-from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphans, postpone
+from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
 from services.ledger.holding import Hold, hold
+from services.ledger.inquiries import claim_inquiries, claim_orphans, postpone
 from services.ledger.outcomes import Settlement
 from services.ledger.parking import Attempted, find_attempts
 from services.ledger.relay import Relay

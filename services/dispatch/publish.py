@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.ledger.claims import ClaimedMessage, Orphan
+from services.ledger.claims import ClaimedMessage
 from services.ledger.event_batches import EncodedEvent, outbound_event
 from services.ledger.holding import Held
+from services.ledger.inquiries import Orphan
 from services.ledger.outcomes import Settled, Settlement
 from services.ledger.refusals import RefusedMessage
 from services.ledger.relay import Announcement

@@ -20,8 +20,9 @@ from services.kit.ids import new_id
 from services.kit.rate_limit_clients import Client
 from services.kit.routes import parse_routes
 from services.ledger import outbox
-from services.ledger.claims import ClaimedMessage, claim_inquiries, claim_orphans
+from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
+from services.ledger.inquiries import claim_inquiries, claim_orphans
 from services.ledger.relay import Relay
 from services.message.cancelling import Canceller
 from services.message.commit import GroupCommitter

@@ -7,8 +7,9 @@ import pytest
 
 from services.kit.ids import new_id
 from services.ledger.cancel import cancel
-from services.ledger.claims import claim, claim_inquiries, claim_orphans, keep, postpone, renew
+from services.ledger.claims import claim, keep, renew
 from services.ledger.database import Database
+from services.ledger.inquiries import claim_inquiries, claim_orphans, postpone
 from services.ledger.refusals import refuse_waiting
 from services.ledger.waiting import load_waiting
 

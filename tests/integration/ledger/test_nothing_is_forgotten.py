@@ -7,17 +7,11 @@ import pytest
 
 from services.kit.ids import new_id
 from services.ledger.cancel import cancel
-from services.ledger.claims import (
-    ClaimedMessage,
-    claim,
-    claim_inquiries,
-    claim_orphans,
-    keep,
-    postpone,
-)
+from services.ledger.claims import ClaimedMessage, claim, keep
 from services.ledger.database import Database
 from services.ledger.dead_letters import replay
 from services.ledger.holding import Hold, hold
+from services.ledger.inquiries import claim_inquiries, claim_orphans, postpone
 from services.ledger.refusals import refuse_waiting
 from services.ledger.resolving import resolve
 

@@ -3,8 +3,9 @@
 import pytest
 
 from services.kit.ids import new_id
-from services.ledger.claims import ClaimedMessage, claim_orphans
+from services.ledger.claims import ClaimedMessage
 from services.ledger.database import Database
+from services.ledger.inquiries import claim_orphans
 
 from .rows import LATER, Book, make_draft, settlement_for
 
