@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit import enum_names
 from services.kit.keyring import Keyring
 from services.ledger.database import keyring_of
+from services.ledger.drafts import Draft
 from services.ledger.event_batches import make_timestamp
 from services.ledger.tables import idempotency_keys, messages
 
@@ -55,22 +57,29 @@ async def load_answers(
     keyring = keyring_of(connection)
     return {
         row.request_id: StoredAnswer(
-            bytes(row.request_hash), None if row.id is None else _answer(row), keyring
+            bytes(row.request_hash),
+            None if row.id is None else accepted_message(row.id, row, make_timestamp(row.create_time)),
+            keyring,
         )
         for row in rows
     }
 
 
-def _answer(row: sa.Row[*tuple[Any, ...]]) -> pb.AcceptedMessage:
-    return pb.AcceptedMessage(
-        id=row.id,
-        conversation_id=row.conversation_id,
-        channel=enum_names.CHANNEL.number(row.channel),
-        state=enum_names.STATE.number("pending" if row.send_time is None else "scheduled"),
-        sender=row.sender,
-        recipient=row.recipient,
-        segment_count=row.segment_count,
-        segment_encoding=enum_names.ENCODING.number(row.segment_encoding),
-        create_time=make_timestamp(row.create_time),
-        send_time=None if row.send_time is None else make_timestamp(row.send_time),
+def accepted_message(
+    message_id: str, facts: Draft | sa.Row[*tuple[Any, ...]], create_time: Timestamp
+) -> pb.AcceptedMessage:
+    """Return the answer that a message was accepted: from its draft at once, as later from its row."""
+    accepted = pb.AcceptedMessage(
+        id=message_id,
+        conversation_id=facts.conversation_id,
+        channel=enum_names.CHANNEL.number(facts.channel),
+        state=enum_names.STATE.number("pending" if facts.send_time is None else "scheduled"),
+        sender=facts.sender,
+        recipient=facts.recipient,
+        segment_count=facts.segment_count,
+        segment_encoding=enum_names.ENCODING.number(facts.segment_encoding),
+        create_time=create_time,
     )
+    if facts.send_time is not None:
+        accepted.send_time.CopyFrom(make_timestamp(facts.send_time))
+    return accepted

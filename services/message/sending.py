@@ -9,7 +9,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from posthouse.v1 import message_service_pb2 as pb
-from services.kit import enum_names, metrics
+from services.kit import metrics
 from services.kit.errors import InternalError, PosthouseError, PreconditionError, UnavailableError, Violation
 from services.kit.ids import new_id
 from services.kit.logs import get_logger, logs_debug
@@ -21,7 +21,7 @@ from services.ledger.accept import Intake
 from services.ledger.database import Database
 from services.ledger.drafts import Draft
 from services.ledger.event_batches import make_timestamp
-from services.ledger.idempotency import StoredAnswer, load_answers
+from services.ledger.idempotency import StoredAnswer, accepted_message, load_answers
 from services.message.commit import GroupCommitter, Unit
 from services.message.route_health import RouteHealth
 from services.message.sender_pools import Chosen, SenderPools
@@ -232,7 +232,7 @@ class Sender:
         for item in items:
             time = stored.get(item.id)
             if time is not None:
-                answers.append(_accepted(item, time))
+                answers.append(accepted_message(item.id, item.draft, time))
             elif (answer := earlier.get(item.draft.request_id)) is not None:
                 answers.append(_repeat(answer, item.draft))
             elif (refusal := committed.refused.get(item.id)) is not None:
@@ -283,24 +283,6 @@ def message_erased(request_id: str) -> PreconditionError:
         reason="MESSAGE_ERASED",
         violations=[Violation("request_id", "was used for a message that has been erased")],
     )
-
-
-def _accepted(item: Intake, create_time: Timestamp) -> pb.AcceptedMessage:
-    draft = item.draft
-    accepted = pb.AcceptedMessage(
-        id=item.id,
-        conversation_id=draft.conversation_id,
-        channel=enum_names.CHANNEL.number(draft.channel),
-        state=enum_names.STATE.number("pending" if draft.send_time is None else "scheduled"),
-        sender=draft.sender,
-        recipient=draft.recipient,
-        segment_count=draft.segment_count,
-        segment_encoding=enum_names.ENCODING.number(draft.segment_encoding),
-        create_time=create_time,
-    )
-    if draft.send_time is not None:
-        accepted.send_time.CopyFrom(make_timestamp(draft.send_time))
-    return accepted
 
 
 def _repeat(first: StoredAnswer, draft: Draft) -> Answer:
