@@ -74,6 +74,10 @@ _EMPTY: Final = re.compile(
     r"(\. |^)?\b(?:[Ee]mpty|0|Unspecified)(?=\.|:| (?:when|for|on|until|while|otherwise))"
 )
 _WORD: Final = re.compile(r"\b(?:[a-z]+_[a-z_]+|[A-Z]{4,})\b")
+_WORDS: Final = {
+    **{field: rest for rest, field in _FIELDS.items()},
+    **{state.upper(): state for state in STATE.words},
+}
 
 
 def describe(document: dict[str, Any]) -> None:
@@ -116,9 +120,3 @@ def _in_rest_words(comment: str, *, nullable: bool) -> str:
     if nullable:
         text = _EMPTY.sub(lambda found: "null" if found[1] is None else f"{found[1]}Null", text)
     return _WORD.sub(lambda found: _WORDS.get(found[0], found[0]), text)
-
-
-_WORDS: Final = {
-    **{field: rest for rest, field in _FIELDS.items()},
-    **{state.upper(): state for state in STATE.words},
-}

@@ -154,7 +154,7 @@ def main(
         codes.append(VULNERABLE if pip_audit(chosen.lock) else 0)
     elif not chosen.index:
         print(f"{chosen.lock.name}: osv.dev does not answer, and there is no other to ask (--index)")
-        codes.append(exit_code([Finding("", "", unanswered="nobody")], tolerant=chosen.tolerant))
+        codes.append(0 if chosen.tolerant else UNANSWERED)
     else:
         findings = _by_index(chosen.lock, chosen.index)
         _print(f"{chosen.lock.name} by {chosen.index}", len(findings), findings)
