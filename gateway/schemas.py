@@ -27,6 +27,8 @@ PriorityWord = Literal["high", "normal", "low"]
 FamilyWord = Literal["sms", "email", "voice"]
 ResolvedWord = Literal["sent", "pending", "failed"]
 
+_LABELS = "at most 50 pairs, keys of 1 to 64 characters, values to 500"
+
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -107,7 +109,9 @@ class SendRequest(Shape):
     attachments: list[Attachment] | None = Field(None, description="Media: at most 10.")
     send_at: Time | None = Field(None, description="When to send, at most 35 days ahead. Empty: at once.")
     expires_at: Time | None = Field(None, description="Not to be sent after this time.")
-    metadata: dict[str, str] | None = Field(None, description="Labels of your own, returned as given.")
+    metadata: dict[str, str] | None = Field(
+        None, description=f"Labels of your own, returned as given: {_LABELS}."
+    )
     priority: PriorityWord | None = Field(None, description="Lane to wait in.")
     fail_fast: Flag = Field(False, description="Refuse rather than queue while every provider is failing.")
     transactional: Flag = Field(False, description="E-mail the recipient must get even after opting out.")
@@ -196,7 +200,9 @@ class ConversationUpdate(Shape):
 
     workflow_type: str | None = Field(None, description="Kind of business process; null clears it.")
     workflow_id: str | None = Field(None, description="Id within that kind; null clears it.")
-    metadata: dict[str, str] | None = Field(None, description="Replaces all labels; null clears them.")
+    metadata: dict[str, str] | None = Field(
+        None, description=f"Replaces all labels: {_LABELS}; null clears them."
+    )
 
 
 class PhoneUpdate(Shape):

@@ -14,7 +14,7 @@ from services.conversation.queries import (
     get_conversation,
 )
 from services.kit.errors import InvalidRequestError, Violation
-from services.kit.fields import METADATA_KEY_LENGTH, METADATA_PAIRS, METADATA_VALUE_LENGTH, read_label
+from services.kit.fields import metadata_faults, read_label
 from services.ledger.reads import message_not_found
 from services.ledger.tables import conversations, messages
 
@@ -97,22 +97,13 @@ def read_changes(conversation: conversation_pb2.Conversation, paths: Sequence[st
     changes: dict[str, Any] = {}
     for path in paths:
         if path == "metadata":
-            changes[path] = _read_metadata(conversation.metadata) or sa.null()
+            metadata = dict(conversation.metadata)
+            if faults := metadata_faults("conversation.metadata", metadata):
+                raise InvalidRequestError.of(faults)
+            changes[path] = metadata or sa.null()
         else:
             changes[path] = read_label(f"conversation.{path}", getattr(conversation, path)) or None
     return changes
-
-
-def _read_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    field = "conversation.metadata"
-    if len(metadata) > METADATA_PAIRS:
-        raise InvalidRequestError.field(field, f"must not have more than {METADATA_PAIRS} pairs")
-    for key, value in metadata.items():
-        if not key:
-            raise InvalidRequestError.field(field, "must not have an empty key")
-        read_label(f"{field}[{key[:METADATA_KEY_LENGTH]!r}]", key, longest=METADATA_KEY_LENGTH)
-        read_label(f"{field}[{key!r}]", value, longest=METADATA_VALUE_LENGTH)
-    return dict(metadata)
 
 
 async def _update(

@@ -1,12 +1,13 @@
 """Checks of single request fields that several services have; every refusal names the field."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.enum_names import EnumNames
-from services.kit.errors import InvalidRequestError
+from services.kit.errors import InvalidRequestError, Violation
 
 # Longest id or name that somebody else has given, in characters.
 LABEL_LENGTH = 255
@@ -16,14 +17,35 @@ METADATA_PAIRS = 50
 METADATA_KEY_LENGTH = 64
 METADATA_VALUE_LENGTH = 500
 
+# PostgreSQL stores none.
+NUL = "must not contain NUL characters"
+
 
 def read_label(field: str, text: str, *, longest: int = LABEL_LENGTH) -> str:
     """Return a text that PostgreSQL can hold or compare with."""
     if len(text) > longest:
         raise InvalidRequestError.field(field, f"must not be longer than {longest} characters")
     if "\x00" in text:
-        raise InvalidRequestError.field(field, "must not contain the NUL character")
+        raise InvalidRequestError.field(field, NUL)
     return text
+
+
+def metadata_faults(field: str, metadata: Mapping[str, str]) -> list[Violation]:
+    """Return what is wrong with the labels of a message or a conversation that a caller gives."""
+    if not metadata:
+        return []
+    faults = []
+    if len(metadata) > METADATA_PAIRS:
+        faults.append(f"must not have more than {METADATA_PAIRS} pairs")
+    if "" in metadata:
+        faults.append("must not have an empty key")
+    if max(map(len, metadata)) > METADATA_KEY_LENGTH:
+        faults.append(f"must not have a key longer than {METADATA_KEY_LENGTH} characters")
+    if max(map(len, metadata.values())) > METADATA_VALUE_LENGTH:
+        faults.append(f"must not have a value longer than {METADATA_VALUE_LENGTH} characters")
+    if any("\0" in key or "\0" in value for key, value in metadata.items()):
+        faults.append(NUL)
+    return [Violation(field, fault) for fault in faults]
 
 
 def read_word(field: str, names: EnumNames, number: int) -> str:

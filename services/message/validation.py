@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from posthouse.v1.message_service_pb2 import SendMessageRequest
 from services.kit.enum_names import CHANNEL, PRIORITY
 from services.kit.errors import InvalidRequestError, Violation
-from services.kit.fields import METADATA_KEY_LENGTH, METADATA_PAIRS, METADATA_VALUE_LENGTH
+from services.kit.fields import NUL, metadata_faults
 from services.ledger.addresses import Address, InvalidAddressError, normalise
 from services.ledger.arrays import storable
 from services.ledger.drafts import Draft
@@ -28,7 +28,6 @@ MAX_EMAIL_TEXT_BYTES: Final = 1 << 20
 MAX_SUBJECT_LENGTH: Final = 998  # RFC 5322, 2.1.1
 MAX_SCHEDULE_AHEAD: Final = timedelta(days=35)
 
-_NUL = "must not contain NUL characters"  # PostgreSQL stores none
 _SMALLINT_MAX = 32_767
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -52,7 +51,9 @@ def check_send(request: SendMessageRequest, *, now: datetime, strict_phones: boo
     _check_texts(faults, channel, body, subject, html)
     attachments = check_attachments(faults, channel, given) if attached else None
     labels = request.metadata
-    metadata = _metadata(faults, labels) if labels else None
+    metadata = dict(labels) if labels else None
+    if metadata:
+        faults += metadata_faults("metadata", metadata)
     send_time = expire_time = None
     if request.HasField("send_time") or request.HasField("expire_time"):
         send_time, expire_time = _times(faults, request, now)
@@ -216,7 +217,7 @@ def _check_texts(faults: list[Violation], channel: str, body: str, subject: str,
     elif len(body) > limit:
         faults.append(Violation("body", f"must not be longer than {limit} characters for {channel}"))
     if "\0" in body:
-        faults.append(Violation("body", _NUL))
+        faults.append(Violation("body", NUL))
     if subject:
         _check_subject(faults, channel, subject)
     if html:
@@ -224,7 +225,7 @@ def _check_texts(faults: list[Violation], channel: str, body: str, subject: str,
             faults.append(Violation("html", "is for e-mail only"))
         _check_size(faults, "html", html)
         if "\0" in html:
-            faults.append(Violation("html", _NUL))
+            faults.append(Violation("html", NUL))
 
 
 def _check_size(faults: list[Violation], field: str, text: str) -> None:
@@ -241,24 +242,7 @@ def _check_subject(faults: list[Violation], channel: str, subject: str) -> None:
     if "\r" in subject or "\n" in subject:
         faults.append(Violation("subject", "must not contain line breaks"))
     if "\0" in subject:
-        faults.append(Violation("subject", _NUL))
-
-
-def _metadata(faults: list[Violation], given: Mapping[str, str]) -> dict[str, str]:
-    metadata = dict(given)
-    if len(metadata) > METADATA_PAIRS:
-        faults.append(Violation("metadata", f"must not have more than {METADATA_PAIRS} pairs"))
-    if max(map(len, metadata)) > METADATA_KEY_LENGTH:
-        faults.append(
-            Violation("metadata", f"must not have a key longer than {METADATA_KEY_LENGTH} characters")
-        )
-    if max(map(len, metadata.values())) > METADATA_VALUE_LENGTH:
-        faults.append(
-            Violation("metadata", f"must not have a value longer than {METADATA_VALUE_LENGTH} characters")
-        )
-    if any("\0" in key or "\0" in value for key, value in metadata.items()):
-        faults.append(Violation("metadata", _NUL))
-    return metadata
+        faults.append(Violation("subject", NUL))
 
 
 def _times(

@@ -108,9 +108,9 @@ async def test_update_changes_what_the_mask_names(stub: Any, seed: Seed) -> None
         ((["workflow_id"], {"workflow_id": "x" * 256}), "conversation.workflow_id"),
         ((["metadata"], {"metadata": {str(n): "" for n in range(51)}}), "conversation.metadata"),
         ((["metadata"], {"metadata": {"": "x"}}), "conversation.metadata"),
-        ((["metadata"], {"metadata": {"k" * 65: "x"}}), f"conversation.metadata[{'k' * 64!r}]"),
-        ((["metadata"], {"metadata": {"a": "x" * 501}}), "conversation.metadata['a']"),
-        ((["metadata"], {"metadata": {"a": "\x00"}}), "conversation.metadata['a']"),
+        ((["metadata"], {"metadata": {"k" * 65: "x"}}), "conversation.metadata"),
+        ((["metadata"], {"metadata": {"a": "x" * 501}}), "conversation.metadata"),
+        ((["metadata"], {"metadata": {"a": "\x00"}}), "conversation.metadata"),
         ((["workflow_id"], {"id": ""}), "conversation.id"),
     ],
 )

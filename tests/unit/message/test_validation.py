@@ -189,6 +189,7 @@ def attached(**fields: Any) -> SendMessageRequest:
         (attached(url=PICTURE, filename="a" * 256), "attachments[0].filename", "255"),
         (attached(url=PICTURE, filename="a\nb"), "attachments[0].filename", "control"),
         (sms(metadata={str(n): "" for n in range(51)}), "metadata", "50 pairs"),
+        (sms(metadata={"": "v"}), "metadata", "empty key"),
         (sms(metadata={"k" * 65: ""}), "metadata", "key longer"),
         (sms(metadata={"k": "v" * 501}), "metadata", "value longer"),
         (sms(metadata={"k": "\0"}), "metadata", "NUL"),
