@@ -102,7 +102,8 @@ def test_grafana_is_given_prometheus_and_the_dashboards() -> None:
 
 def test_compose_sets_only_settings_that_exist() -> None:
     for name in _PROCESSES:
-        assert set(_compose()["services"][name]["environment"]) <= _names()
+        # PGPASSWORD is read by PostgreSQL's own client library.
+        assert set(_compose()["services"][name]["environment"]) <= _names() | {"PGPASSWORD"}
 
 
 def test_nats_syncs_what_it_acknowledges() -> None:
