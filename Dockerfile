@@ -2,18 +2,21 @@
 
 # Builds the environment; pip and what building needs stay behind in this stage.
 FROM python:3.11-slim AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/posthouse/bin/python
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv --without-pip /opt/posthouse
 WORKDIR /src
 # The requirements change seldom: a layer of their own.
-COPY requirements.lock ./
-RUN pip install --require-hashes --no-deps -r requirements.lock
+COPY requirements.lock requirements-build.lock ./
+RUN pip --python /opt/posthouse/bin/python install --require-hashes --no-deps -r requirements.lock \
+    && pip install --require-hashes --no-deps -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY gen/ gen/
 COPY services/ services/
 COPY gateway/ gateway/
 COPY cli/ cli/
-RUN pip install --no-deps .
+# Without isolation, which would fetch the build backend unlocked.
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/posthouse/bin/python install --no-deps --no-index dist/*.whl
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --home-dir /var/lib/posthouse --create-home --skel /dev/null --shell /usr/sbin/nologin posthouse

@@ -184,9 +184,11 @@ fmt: $(READY) ## Format the code and fix what can be fixed
 	$(BIN)/buf format -w
 
 .PHONY: lock
-lock: $(READY) ## Resolve the requirements anew and write both lock files
+lock: $(READY) ## Resolve the requirements anew and write all lock files
 	$(BIN)/uv pip compile $(LOCK) -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | \
+		$(BIN)/uv pip compile $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
 
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --annotation-style line

@@ -131,7 +131,7 @@ def test_env_example_changes_nothing_when_all_of_it_is_uncommented(tmp_path: Pat
 
 
 def test_locks_hold_hashes_and_no_place_of_download() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-build.lock"):
         lines = (_ROOT / name).read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith((" ", "#"))]
         assert pins
@@ -141,10 +141,13 @@ def test_locks_hold_hashes_and_no_place_of_download() -> None:
 
 
 def test_locks_hold_every_requirement() -> None:
-    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    pyproject = tomllib.loads((_ROOT / "pyproject.toml").read_text())
+    project = pyproject["project"]
     runtime = (_ROOT / "requirements.lock").read_text()
     everything = (_ROOT / "requirements-dev.lock").read_text()
+    building = (_ROOT / "requirements-build.lock").read_text()
     for wanted, lock in (
+        (pyproject["build-system"]["requires"], building),
         (project["dependencies"], runtime),
         ([*project["dependencies"], *project["optional-dependencies"]["dev"]], everything),
     ):
@@ -152,6 +155,24 @@ def test_locks_hold_every_requirement() -> None:
             name = re.match(r"[a-z0-9-]+", requirement)
             assert name is not None
             assert re.search(rf"^{name[0]}(\[[a-z,]+\])?==", lock, re.MULTILINE), requirement
+
+
+def test_the_image_is_built_with_what_is_locked_alone() -> None:
+    building = (_ROOT / "requirements-build.lock").read_text()
+    everything = (_ROOT / "requirements-dev.lock").read_text().splitlines()
+    assert set(re.findall(r"^[a-z0-9-]+==.*$", building, re.MULTILINE)) <= set(everything)
+    recipe = (_ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) ([^&\n]+)", recipe)
+    assert len(installs) == 4
+    for arguments in installs:
+        assert {"--require-hashes", "--no-build-isolation", "--no-index"} & set(arguments.split()), arguments
+
+
+def test_the_image_is_given_what_it_copies() -> None:
+    recipe = (_ROOT / "Dockerfile").read_text()
+    copied = " ".join(re.findall(r"^COPY (?!--from)(.*) \S+$", recipe, re.MULTILINE)).split()
+    kept = re.findall(r"^!(.*)$", (_ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert sorted(path.rstrip("/") for path in copied) == sorted(kept)
 
 
 def _name(field: str) -> str:
