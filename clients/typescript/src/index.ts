@@ -176,7 +176,7 @@ export class Posthouse {
         const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.timeout)]);
         const response = await fetch(request.clone(), { signal });
         const wish = retryAfter(response);
-        const again = repeatable ? await mayPass(response) : response.status === NOT_BEGUN;
+        const again = repeatable ? PASSING.has(response.status) : response.status === NOT_BEGUN;
         if (last || wish > LONGEST_PAUSE || !again) return response;
         await response.body?.cancel();
         await sleep(Math.max(wish, pauseAfter(attempt)));
@@ -210,11 +210,6 @@ function answered<T>(data: T | undefined, error: unknown, response: Response): T
 
 async function problem(response: Response): Promise<Partial<Problem>> {
   return (await response.json().catch(() => ({}))) as Partial<Problem>;
-}
-
-async function mayPass(response: Response): Promise<boolean> {
-  if (response.status !== 409) return PASSING.has(response.status);
-  return (await problem(response.clone())).reason === "IDEMPOTENCY_KEY_IN_PROGRESS";
 }
 
 function pauseAfter(failures: number): number {

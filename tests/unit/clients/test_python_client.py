@@ -16,11 +16,11 @@ from posthouse.v1 import conversation_service_pb2_grpc, message_pb2, message_ser
 from posthouse.v1 import message_service_pb2 as message_pb
 from posthouse_client import (
     AsyncPosthouse,
-    InProgressError,
     InvalidRequestError,
     NotDeliveredError,
     Options,
     Outgoing,
+    OverloadedError,
     Posthouse,
     PosthouseError,
     RateLimitedError,
@@ -311,7 +311,7 @@ def test_pauses_grow_and_follow_the_server() -> None:
     retries = Retries(attempts=9, first_pause=1, longest_pause=4, draw=lambda: 1.0)
     away = UnavailableError(grpc.StatusCode.UNAVAILABLE, "away", reason="X")
     assert [retries.pause_after(away) for _ in range(4)] == [1, 2, 4, 4]
-    busy = InProgressError(grpc.StatusCode.ABORTED, "busy", reason="X", retry_after=3)
+    busy = OverloadedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", reason="X", retry_after=3)
     retries.reset()
     assert retries.pause_after(busy) == 3
 

@@ -288,7 +288,7 @@ async def test_violations_bear_their_json_names(client: httpx2.AsyncClient, fake
         (3, "INVALID_FIELD", 400),
         (9, "IDEMPOTENCY_KEY_REUSED", 422),
         (9, "OPTED_OUT", 422),
-        (10, "IDEMPOTENCY_KEY_IN_PROGRESS", 409),
+        (9, "ILLEGAL_STATE", 409),
         (13, "INTERNAL", 500),
     ],
 )

@@ -5,7 +5,6 @@ from posthouse_client.blocking import Posthouse, Watch
 from posthouse_client.channels import Options
 from posthouse_client.errors import (
     ForbiddenError,
-    InProgressError,
     InvalidRequestError,
     NotDeliveredError,
     NotFoundError,
@@ -25,7 +24,6 @@ __all__ = [
     "AsyncPosthouse",
     "AsyncWatch",
     "ForbiddenError",
-    "InProgressError",
     "InvalidRequestError",
     "NotDeliveredError",
     "NotFoundError",

@@ -66,10 +66,6 @@ class PreconditionError(PosthouseError):
     """The state of things forbids it: an opt-out, an idempotency key used for something else."""
 
 
-class InProgressError(PosthouseError):
-    """The first call with this idempotency key has not been answered yet."""
-
-
 class RateLimitedError(PosthouseError):
     """A rate limit is used up."""
 
@@ -112,7 +108,6 @@ _TYPES: dict[grpc.StatusCode, type[PosthouseError]] = {
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionError,
-    grpc.StatusCode.ABORTED: InProgressError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,

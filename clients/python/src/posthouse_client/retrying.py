@@ -4,17 +4,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from posthouse_client.errors import (
-    InProgressError,
-    OverloadedError,
-    PosthouseError,
-    RateLimitedError,
-    UnavailableError,
-)
+from posthouse_client.errors import OverloadedError, PosthouseError, RateLimitedError, UnavailableError
 
 # What a repeat may mend. Every call of this client may be repeated: sends carry an idempotency key, the
 # others read or cancel.
-_PASSING = (UnavailableError, OverloadedError, RateLimitedError, InProgressError)
+_PASSING = (UnavailableError, OverloadedError, RateLimitedError)
 
 
 @dataclass(slots=True)
