@@ -60,9 +60,9 @@ class SmsRoutes:
     ) -> Response:
         """Send from the number of the setting TWILIO_PHONE_NUMBER; 409 while it is not set."""
         if not self._phone_number:
+            why = "is that of the setting TWILIO_PHONE_NUMBER, which is not set"
             raise PreconditionError(
-                "TWILIO_PHONE_NUMBER is not set: there is no number to send from",
-                reason="SENDER_NOT_CONFIGURED",
+                why, reason="SENDER_NOT_CONFIGURED", violations=[Violation("sender", why)]
             )
         if "@" in body.recipient:
             raise InvalidRequestError.field("to", "must be a phone number with country code")

@@ -58,7 +58,10 @@ async def test_sms_send_without_a_number(gateway: Gateway) -> None:
         response = await client.post("/sms/send", json={"to": "+15559876543", "body": "hi"})
         document = (await client.get("/api/v1/openapi.json")).json()
     assert (response.status_code, response.json()["reason"]) == (409, "SENDER_NOT_CONFIGURED")
-    assert "TWILIO_PHONE_NUMBER" in response.json()["detail"]
+    (error,) = response.json()["errors"]
+    assert error["field"] == "from"
+    assert "TWILIO_PHONE_NUMBER" in error["message"]
+    assert response.json()["detail"] == f"from: {error['message']}"
     assert "retry-after" not in response.headers
     assert "application/problem+json" in document["paths"]["/sms/send"]["post"]["responses"]["409"]["content"]
 
