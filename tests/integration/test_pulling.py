@@ -1,7 +1,6 @@
 """Pulling from a durable consumer: in order, over expiry and flow control, and an end that is noticed."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import nats.js.errors
 import pytest
@@ -9,7 +8,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.kit import pulling
-from services.kit.bus import BUS_ERRORS, Bus, BusConfig
+from services.kit.bus import BUS_ERRORS, Bus
 from services.kit.pulling import ConsumerLostError, pull
 from tests.servers import NatsForTests
 
@@ -18,15 +17,6 @@ pytestmark = pytest.mark.integration
 CONSUMER = ConsumerConfig(
     durable_name="probe", filter_subject="posthouse.dispatch.probe", ack_policy=AckPolicy.EXPLICIT
 )
-
-
-@pytest.fixture
-async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    bus = Bus(BusConfig([nats_url], "tests"))
-    await bus.start()
-    await bus.wait_ready()
-    yield bus
-    await bus.close()
 
 
 class Sink:

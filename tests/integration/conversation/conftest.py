@@ -1,7 +1,7 @@
 """Rows to read, and a real server to read them through."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from posthouse.v1 import conversation_service_pb2 as pb
 from posthouse.v1 import conversation_service_pb2_grpc as pb_grpc
 from services.conversation.feed import EventFeed
+from services.conversation.indexer import SearchIndexer
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watching import Watchers, WatchLimits
 from services.kit.bus import Bus, BusConfig
@@ -33,6 +35,8 @@ from services.ledger.threading import conversation_id, conversation_key
 OURS = "+15551234567"
 CONTACT = "+15559876543"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+Find = Callable[..., Awaitable[list[str]]]
 
 
 class Seed:
@@ -159,6 +163,24 @@ def refusal() -> Callable[[Any], Any]:
         return from_rpc_error(caught.value)
 
     return refused
+
+
+@pytest.fixture
+def indexer(database: Database) -> SearchIndexer:
+    return SearchIndexer(database, share=1.0, settle=-1.0, late=-1.0)
+
+
+@pytest.fixture
+def find(stub: Any, indexer: SearchIndexer) -> Find:
+    """Return a function that brings search up to date and returns the ids found."""
+
+    async def found(query: str, **fields: Any) -> list[str]:
+        while await indexer.run_once():
+            pass
+        response = await stub.SearchMessages(pb.SearchMessagesRequest(query=query, **fields))
+        return [hit.message.id for hit in response.hits]
+
+    return found
 
 
 @pytest.fixture

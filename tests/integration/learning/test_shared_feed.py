@@ -1,14 +1,14 @@
 """The durable consumer that processes share, while what it hands events to cannot work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from posthouse.v1 import event_pb2 as event_pb
 from services.conversation import shared_feed
 from services.conversation.shared_feed import SharedFeed
-from services.kit.bus import Bus, BusConfig
+from services.kit.bus import Bus
 from services.kit.cancelling import cancel_all
 from services.kit.errors import UnavailableError
 from tests.integration.ledger.rows import eventually
@@ -16,15 +16,6 @@ from tests.integration.ledger.rows import eventually
 pytestmark = pytest.mark.integration
 
 SUBJECT = "posthouse.event.message.received"
-
-
-@pytest.fixture
-async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    bus = Bus(BusConfig([nats_url], "test"))
-    await bus.start()
-    await bus.wait_ready()
-    yield bus
-    await bus.close()
 
 
 async def test_a_feed_whose_database_is_away_leaves_nothing_behind(
