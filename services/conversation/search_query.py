@@ -61,7 +61,7 @@ def stemmable(terms: Sequence[Term]) -> list[str]:
 
 
 def tsquery(terms: Sequence[Term], stems: Stems) -> str:
-    """Return the text of the tsquery; words hold nothing but letters and digits, so nothing needs quoting."""
+    """Return the text of the tsquery; words are letters, digits and marks, so nothing needs quoting."""
     return " & ".join(_term_query(term, stems) for term in terms)
 
 

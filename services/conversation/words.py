@@ -3,19 +3,59 @@
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 # Longer ones are cut, in texts and in queries alike.
 _WORD_LENGTH: Final = 100
 
-# Letters and digits of any script, with the combining marks that follow them.
-_WORD = re.compile(r"[^\W_][^\W_\u0300-\u036f]*(?:[\u0300-\u036f]+[^\W_]*)*")
 _KEPT = re.compile(r"[^\W_]+")
+# Where Unicode has the combining marks of scripts.
+_MARKED: Final = (
+    range(0x300, 0x3100),
+    range(0xA66F, 0xAC00),
+    range(0xFB1E, 0xFE30),
+    range(0x10A00, 0x12000),
+    range(0x1E000, 0x1E950),
+)
+# Canonical combining classes (Unicode, 4.3) of vowel signs, viramas, and vowels and tones of single scripts.
+_VOWELS: Final = frozenset({0, 9, *range(84, 200)})
+# Say how to draw what stands before them: joiners and variation selectors.
+_DRAWING: Final = "\u034f\u180b-\u180d\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
 # Letters that have no decomposition of their own.
 _LETTERS: Final = str.maketrans(
     {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe", "þ": "th"}
 )
+
+
+@cache
+def _marks() -> tuple[str, str]:
+    """Return the combining marks that count and those that do not, as the insides of character sets.
+
+    Vowel signs and viramas count: without them words of India and its neighbours would be others. Accents,
+    points of Hebrew and Arabic, nuktas and the like do not.
+    """
+    counting: list[str] = []
+    others: list[str] = []
+    for mark in map(chr, chain(*_MARKED)):
+        if unicodedata.category(mark) in {"Mn", "Mc"}:
+            (counting if unicodedata.combining(mark) in _VOWELS else others).append(mark)
+    return "".join(counting), "".join(others) + _DRAWING
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Return the pattern of letters and digits of any script, with the marks that follow them."""
+    # Looking ahead is for speed: after most words comes a blank.
+    return re.compile(rf"[^\W_]+(?:(?![\0-\u02ff])[{''.join(_marks())}]+[^\W_]*)*")
+
+
+@cache
+def _counting() -> re.Pattern[str]:
+    """Return the pattern of what is kept of a word that has no composed letters."""
+    counting, others = _marks()
+    return re.compile(rf"(?:[^\W_]|(?![{others}])[{counting}])+")
 
 
 class Word(NamedTuple):
@@ -28,7 +68,7 @@ class Word(NamedTuple):
 
 def split_words(text: str) -> Iterator[Word]:
     """Yield the words of a text in order; what has no letter or digit yields nothing."""
-    for match in _WORD.finditer(text):
+    for match in _word().finditer(text):
         folded = fold_word(match[0])
         if folded:
             yield Word(folded, match.start(), match.end())
@@ -54,7 +94,7 @@ def fold_word(word: str) -> str:
     if word.isascii():
         return word[:_WORD_LENGTH].lower()
     decomposed = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(_KEPT.findall(decomposed.translate(_LETTERS).translate(_MARKS)))[:_WORD_LENGTH]
+    return "".join(_counting().findall(decomposed.translate(_LETTERS)))[:_WORD_LENGTH]
 
 
 def stem_input(language: str, word: str) -> str:
@@ -69,4 +109,3 @@ def stem_input(language: str, word: str) -> str:
 
 
 _ENDINGS: Final = {"es": [("ion", "ión")], "pt": [("cao", "ção"), ("coes", "ções")]}
-_MARKS: Final = dict.fromkeys(range(0x300, 0x370))

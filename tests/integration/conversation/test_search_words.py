@@ -25,6 +25,18 @@ async def test_words_of_bodies_and_subjects_without_case_and_accents(seed: Seed,
     assert await find("nothing") == []
 
 
+async def test_words_with_vowel_signs_are_whole(stub: Any, seed: Seed, find: Find) -> None:
+    thread = await seed.conversation()
+    hindi = await seed.message(thread, body="आपकी बुकिंग हो गई है, धन्यवाद!")
+    thai = await seed.message(thread, body="ขอบคุณ ครับ")
+    assert await find("बुकिंग") == await find("बुकि*") == await find('"आपकी बुकिंग"') == [hindi]
+    assert await find("धन्यवाद -ครับ") == [hindi]
+    assert await find("बुक") == await find("ขอบค") == []
+    assert await find("ครับ") == [thai]
+    page = await stub.SearchMessages(pb.SearchMessagesRequest(query="बुकिंग"))
+    assert "आपकी «बुकिंग» हो" in page.hits[0].highlight
+
+
 async def test_phrase_prefix_and_exclusion(seed: Seed, find: Find) -> None:
     thread = await seed.conversation()
     first = await seed.message(thread, body="The quick brown fox of room 101-a")
