@@ -126,14 +126,19 @@ class Database:
                 pool_pre_ping=True,
                 # Errors must not quote bodies and addresses.
                 hide_parameters=True,
-                connect_args={**options, "options": f"{options['options']} {_PLANNING}"},
+                # For good: a connection that is switched to and fro is lost to its pool, or comes back in the
+                # wrong mode, when a cancellation meets the switch.
+                connect_args={
+                    **options,
+                    "options": f"{options['options']} {_PLANNING}",
+                    "autocommit": True,
+                },
                 execution_options={"keyring": keyring},
             )
             sa.event.listen(made.sync_engine, "handle_error", _forget_refusing)
             return made
 
         self._engine = engine(dsn)
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._replica = None if replica is None else engine(replica)
         self._replica_away_until = 0.0
 
@@ -193,17 +198,17 @@ class Database:
         What was written a moment ago may not be there yet.
         """
         with translate_errors():
-            connection = await self._connect_replica() or await self._autocommit.connect()
-            try:
+            async with contextlib.AsyncExitStack() as opened:
+                connection = await self._open_replica(opened)
+                if connection is None:
+                    connection = await opened.enter_async_context(self._engine.connect())
                 yield connection
-            finally:
-                await connection.close()
 
     @contextlib.asynccontextmanager
     async def read_primary(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection like that of `read`, never of the replica."""
         with translate_errors():
-            async with self._autocommit.connect() as connection:
+            async with self._engine.connect() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -211,6 +216,7 @@ class Database:
         """Yield a connection in a transaction that commits at the end."""
         with translate_errors():
             async with self._engine.begin() as connection:
+                await connection.exec_driver_sql("BEGIN")
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -244,12 +250,12 @@ class Database:
                 await connection.invalidate()
         return writes
 
-    async def _connect_replica(self) -> AsyncConnection | None:
-        """Return a connection to the replica, or None where there is none that answers."""
+    async def _open_replica(self, opened: contextlib.AsyncExitStack) -> AsyncConnection | None:
+        """Return a connection to the replica, opened for as long as that lasts; None where none answers."""
         if self._replica is None or time.monotonic() < self._replica_away_until:
             return None
         try:
-            return await self._replica.execution_options(isolation_level="AUTOCOMMIT").connect()
+            return await opened.enter_async_context(self._replica.connect())
         except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
             # A host that does not even refuse costs each try its timeout: no try for a while.
             self._replica_away_until = time.monotonic() + _REPLICA_PAUSE
