@@ -75,8 +75,8 @@ def audit(stack: E2eStack, client: GoodClient, *, timeout: float = _REST) -> Aud
     """Wait until nothing is left to do, then compare. What is left after `timeout` seconds is counted."""
     try:
         stack.await_rest(timeout=timeout)
-    except AssertionError:
-        print(f"not at rest after {timeout:g} s", file=sys.stderr)
+    except AssertionError as error:
+        print(error, file=sys.stderr)
     states = dict(
         stack.rows(
             "SELECT id::text, state FROM messages WHERE sender = %(sender)s AND direction = 'outbound'",

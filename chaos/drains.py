@@ -21,6 +21,7 @@ NAME = "drains"
 _PROFILE = {"latency_ms": 100, "callback_delay_ms": 100}
 # What `up` gives its children beyond the grace they give themselves.
 _SLACK = 2.0
+_PATIENCE = 300.0
 
 
 def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rate: float) -> list[Finding]:
@@ -33,7 +34,9 @@ def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rat
     slowest = 0.0
     with Load(stack, sender, rate=rate) as load:
         for _ in range(sigterms):
-            eventually(stack.is_healthy, timeout=120, what=f"the stack is healthy again\n{stack.report()}")
+            eventually(
+                stack.is_healthy, timeout=_PATIENCE, what="the stack is healthy again", report=stack.report
+            )
             time.sleep(draw.uniform(0.0, 0.5))
             load.check()
             name = draw.choice(SERVICES)

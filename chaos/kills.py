@@ -54,7 +54,7 @@ def run(
             load.release(messages * (number + 1) // kills - messages * number // kills)
             # Every other kill finds a stack at work; the others come while something is still starting.
             if draw.random() < _AT_WORK:
-                eventually(stack.is_healthy, timeout=_PATIENCE, what=f"all work again\n{stack.report()}")
+                eventually(stack.is_healthy, timeout=_PATIENCE, what="all work again", report=stack.report)
             _keep_up(load, _BEHIND + 2 * messages // kills)
             time.sleep(draw.uniform(0, 2 * pause))
             killed[_kill(stack, draw, victims)] += 1

@@ -9,6 +9,7 @@ from tests.e2e.stack import SERVICES, E2eStack, eventually
 NAME = "rolling"
 
 _PROFILE = {"latency_ms": 50, "callback_delay_ms": 100}
+_PATIENCE = 300.0
 # What says: come back, with the same key. An internal error does not.
 _STATUSES = frozenset({"no answer", "429", "502", "503", "504"})
 # CANCELLED is what gRPC's core says of a call that reached a server in the instant of its stop.
@@ -23,7 +24,10 @@ def run(stack: E2eStack, *, sender: str, rounds: int, rate: float) -> list[Findi
         for _ in range(rounds):
             for name in SERVICES:
                 eventually(
-                    stack.is_healthy, timeout=120, what=f"the stack is healthy again\n{stack.report()}"
+                    stack.is_healthy,
+                    timeout=_PATIENCE,
+                    what="the stack is healthy again",
+                    report=stack.report,
                 )
                 load.check()
                 slowest = max(slowest, stop(stack, name))

@@ -62,12 +62,13 @@ def run(
                 eventually(
                     lambda number=number: _all(watchers, number * _RESUMES_PER_KILL),  # type: ignore[misc]
                     timeout=_PATIENCE,
-                    what=f"every watcher has come back\n{stack.report()}",
+                    what="every watcher has come back",
+                    report=stack.report,
                 )
                 load.check()
                 time.sleep(draw.uniform(0, pause))
                 killed[_kill(stack, draw)] += 1
-            eventually(stack.is_healthy, timeout=_PATIENCE, what=f"all work again\n{stack.report()}")
+            eventually(stack.is_healthy, timeout=_PATIENCE, what="all work again", report=stack.report)
         found = audit(stack, load.client)
         events = {row[0] for row in stack.rows(_EVENTS, {"sender": sender})}
         # What is still missing then is counted.

@@ -70,7 +70,7 @@ def test_the_loss_of_the_broker_costs_seconds(
     stack: E2eStack, senders: list[str], draw: random.Random
 ) -> None:
     # How many it costs is for a quiet machine to say.
-    found = broker.run(stack, sender=senders.pop(), draw=draw, losses=1, rate=50, promised=60.0)
+    found = broker.run(stack, sender=senders.pop(), draw=draw, losses=1, rate=50, promised=300.0)
     _check(found)
 
 

@@ -21,6 +21,7 @@ from cli.datadir import DataDir, StackState
 from cli.embedded.spawn import Process, kill, spawn, wait_gone
 from services.kit.config import Settings
 from services.providers.simulator_store import SimulatorStore
+from tests.e2e.left_over import left_over
 from tests.servers import free_ports, temporary_directory
 
 PROGRAM = Path(sys.executable).with_name("posthouse")
@@ -32,11 +33,20 @@ _POLL = 0.05
 _LOG_TAIL = 1500
 
 
-def eventually(condition: Callable[[], bool], *, timeout: float = 120.0, what: str) -> None:
-    """Wait until the condition holds; fail with `what` when it does not within `timeout` seconds."""
+def eventually(
+    condition: Callable[[], bool],
+    *,
+    timeout: float = 120.0,
+    what: str,
+    report: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait until the condition holds; fail when it does not within `timeout` seconds.
+
+    The failure says `what` was waited for, and what `report` tells by then.
+    """
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}\n{report()}"
         time.sleep(_POLL)
 
 
@@ -141,10 +151,15 @@ class E2eStack:
 
     def await_restart(self, name: str, pid: int) -> None:
         """Wait until a child runs as another process than before."""
-        eventually(lambda: self.child(name) not in (None, pid), what=f"{name} is started again")
+        eventually(
+            lambda: self.child(name) not in (None, pid), what=f"{name} is started again", report=self.report
+        )
 
-    def lose_broker(self) -> float:
-        """Kill NATS and delete all it has stored; return when it was started again (seconds since 1970)."""
+    def lose_broker(self) -> tuple[float, float]:
+        """Kill NATS and delete all it has stored; return when it was dead, and when it was started again.
+
+        Both are in seconds since 1970.
+        """
         nats = self.child("nats")
         store = self.data / "nats" / "jetstream"
         assert nats is not None
@@ -153,9 +168,10 @@ class E2eStack:
             os.kill(nats, signal.SIGKILL)
             # Its parent is held still and cannot reap it: a zombie is all there is to wait for.
             eventually(lambda: psutil.Process(nats).status() == psutil.STATUS_ZOMBIE, what="NATS is dead")
+            dead = time.time()
             shutil.rmtree(store)
         self.await_restart("nats", nats)
-        return self.state.children["nats"][1]
+        return dead, self.state.children["nats"][1]
 
     @contextlib.contextmanager
     def second_dispatcher(self) -> Iterator[grpc.Channel]:
@@ -194,7 +210,7 @@ class E2eStack:
                 return response.status_code == 200
             return False
 
-        eventually(told, timeout=_START, what="the simulator has its profile")
+        eventually(told, timeout=_START, what="the simulator has its profile", report=self.report)
 
     def kill_everything(self) -> None:
         """Kill supervisor, processes and servers with SIGKILL, none of them forewarned."""
@@ -263,7 +279,7 @@ class E2eStack:
             # Without work no more callbacks come; and the news of the last one may have come since.
             return done() and self.simulator.pending() == 0 and done()
 
-        eventually(rests, timeout=timeout, what="outbox and callbacks are empty")
+        eventually(rests, timeout=timeout, what="outbox and callbacks are empty", report=self.left_over)
 
     @property
     def simulator(self) -> SimulatorStore:
@@ -280,6 +296,10 @@ class E2eStack:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(_POLL)
+
+    def left_over(self) -> str:
+        """Return what is known of messages that are not done, and what the processes said last."""
+        return f"{left_over(self.rows)}\ncallbacks on their way: {self.simulator.pending()}\n{self.report()}"
 
     def report(self) -> str:
         """Return what `up` and the processes said last."""

@@ -31,7 +31,8 @@ def _await_delivery(stack: E2eStack, message_ids: list[str]) -> None:
     wanted = {"delivered": len(message_ids)}
     eventually(
         lambda: _states(stack, message_ids) == wanted,
-        what=f"{wanted}; logs:\n{stack.report()}",
+        what=f"{wanted}",
+        report=stack.left_over,
     )
     assert set(stack.simulator.seen(message_ids).values()) == {1}
 

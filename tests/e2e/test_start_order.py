@@ -63,7 +63,9 @@ class _Processes:
     def await_ready(self, *wanted: str) -> None:
         """Wait until just these are what keeps the gateway from being ready."""
         expected = (503 if wanted else 200, list(wanted))
-        eventually(lambda: self.ready() == expected, timeout=120, what=f"{expected}, not {self.ready()}")
+        eventually(
+            lambda: self.ready() == expected, what=f"{expected}", report=lambda: f"it is {self.ready()}"
+        )
 
     def send(self) -> httpx2.Response:
         """Send a message."""
@@ -73,7 +75,7 @@ class _Processes:
     def await_delivery(self, message_id: str) -> None:
         """Wait until a message has arrived."""
         path = f"/api/v1/messages/{message_id}"
-        eventually(lambda: self.http.get(path).json()["status"] == "delivered", timeout=120, what="delivery")
+        eventually(lambda: self.http.get(path).json()["status"] == "delivered", what="delivery")
 
 
 def test_they_start_before_everything_and_find_it() -> None:

@@ -38,7 +38,8 @@ def _states(stack: E2eStack, message_ids: list[str]) -> dict[str, int]:
 def _await_delivery(stack: E2eStack, message_ids: list[str]) -> None:
     eventually(
         lambda: _states(stack, message_ids) == {"delivered": len(message_ids)},
-        what=f"all are delivered\n{stack.report()}",
+        what="all are delivered",
+        report=stack.left_over,
     )
     assert set(stack.simulator.seen(message_ids).values()) == {1}
 
