@@ -11,7 +11,8 @@ from services.kit.logs import get_logger
 
 _log = get_logger(__name__)
 
-# Every point there is, in the order an accepted message passes them. Dispatch has those that begin with it.
+# Every point there is: those an accepted message passes, in order, and those of what is done by hand.
+# Dispatch has those that begin with it.
 POINTS: Final = (
     "message.before_transaction",
     "message.after_webhook_log",
@@ -26,6 +27,14 @@ POINTS: Final = (
     "message.before_outbox_delete",
     "message.before_cancel",
     "message.after_cancel",
+    "message.before_opt_out",
+    "message.after_opt_out",
+    "message.before_erasure",
+    "message.after_erasure",
+    "message.after_erasure_cancel",
+    "message.after_erasure_step",
+    "message.before_api_key",
+    "message.after_api_key",
     "dispatch.before_claim",
     "dispatch.after_claim",
     "dispatch.after_ack",

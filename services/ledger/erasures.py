@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import privacy_service_pb2 as pb
+from services.kit.fault_points import FaultPoints
 from services.kit.ids import NO_ID, new_id
 from services.kit.masking import mask_address
 from services.ledger.arrays import plain_array
@@ -115,7 +116,7 @@ async def under_way(connection: HotConnection) -> list[Pending]:
     return [Pending(*row) for row in await cursor.fetchall()]
 
 
-async def step(connection: HotConnection, erasure: Pending) -> bool | None:
+async def step(connection: HotConnection, erasure: Pending, faults: FaultPoints) -> bool | None:
     """Erase one batch; return False at the end, None while all that is left is under way to a provider."""
     mail = "@" in erasure.address
     chosen = {"address": erasure.address, "limit": BATCH_SIZE}
@@ -126,7 +127,7 @@ async def step(connection: HotConnection, erasure: Pending) -> bool | None:
     if not messages and mail:
         messages = await _stray_mail(connection, chosen)
     if messages:
-        return True if await _clear(connection, erasure, messages) else None
+        return True if await _clear(connection, erasure, messages, faults) else None
     if conversations:
         await _drop(connection, erasure, conversations)
         return True
@@ -149,11 +150,12 @@ async def _stray_mail(connection: HotConnection, chosen: dict[str, Any]) -> list
     return []
 
 
-async def _clear(connection: HotConnection, erasure: Pending, ids: list[str]) -> int:
+async def _clear(connection: HotConnection, erasure: Pending, ids: list[str], faults: FaultPoints) -> int:
     """Cancel what waits, in a transaction of its own so that watchers are told; then delete."""
     async with connection.transaction():
         cancelled = await cancel_messages(connection, ids, event_outbox_id=new_id())
         await _add(connection, erasure, cancelled=cancelled)
+    faults.reach("message.after_erasure_cancel")
     async with connection.transaction():
         deleted = await delete_messages(connection, ids)
         await _add(connection, erasure, messages=deleted.messages, webhooks=deleted.webhooks)

@@ -99,7 +99,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             strict_phones=settings.strict_phone_numbers,
             limiter=limits,
         ),
-        OptOutKeeper(database),
+        OptOutKeeper(database, faults=faults),
         clients,
     )
     server = RpcServer(
@@ -113,7 +113,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     pb_grpc.add_MessageServiceServicer_to_server(servicer, server.server)
     pepper = settings.api_key_secret.get_secret_value() if settings.api_key_secret else None
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
-        AuthServicer(ApiKeyKeeper(database, pepper)), server.server
+        AuthServicer(ApiKeyKeeper(database, pepper, faults=faults)), server.server
     )
     backlog = Backlog(database, republish_after=settings.outbox_republish_after)
     checks = {
@@ -124,7 +124,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     # Whatever they say, sends are taken: see docs/decisions/0008-intake-without-nats.md.
     required, reported = parted(checks, settings.followed)
     monitor = HealthMonitor(required, server.set_serving, reported=reported, on_report=server.report)
-    eraser = Eraser(database)
+    eraser = Eraser(database, faults=faults)
     privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server(PrivacyServicer(eraser), server.server)
 
     await database.start()

@@ -1,12 +1,16 @@
 """Makes, lists, rotates and revokes API keys, for the RPCs and for the command line alike."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from posthouse.v1 import auth_pb2
 from services.kit.api_keys import digest_of, make_secret
 from services.kit.callers import current_caller
 from services.kit.errors import InvalidRequestError, PreconditionError
+from services.kit.fault_points import FaultPoints
 from services.kit.ids import new_id, parse_id
 from services.kit.logs import get_logger
 from services.kit.scopes import SCOPES
@@ -22,7 +26,8 @@ _LONGEST_OVERLAP = timedelta(days=30)
 class ApiKeyKeeper:
     """The API keys of a ledger. Whoever changes one is in the log."""
 
-    def __init__(self, database: Database, pepper: str | None) -> None:
+    def __init__(self, database: Database, pepper: str | None, *, faults: FaultPoints | None = None) -> None:
+        self._faults = faults or FaultPoints()
         self._database = database
         self._pepper = pepper
 
@@ -38,7 +43,7 @@ class ApiKeyKeeper:
         if expire_time is not None and expire_time <= self._database.clock.now():
             raise InvalidRequestError.field("expire_time", "must be in the future")
         secret, prefix, digest = self._secret()
-        async with self._database.write() as connection:
+        async with self._changing() as connection:
             key = await api_keys.insert_key(
                 connection,
                 key_id=new_id(),
@@ -57,7 +62,7 @@ class ApiKeyKeeper:
         if not timedelta(0) <= overlap <= _LONGEST_OVERLAP:
             raise InvalidRequestError.field("overlap", f"must be 0 to {_LONGEST_OVERLAP.days} days")
         secret, prefix, digest = self._secret()
-        async with self._database.write() as connection:
+        async with self._changing() as connection:
             key = await api_keys.rotate_key(connection, key_id, prefix=prefix, digest=digest, overlap=overlap)
         _note("api_key_rotated", key, overlap_seconds=overlap.total_seconds())
         return key, secret
@@ -65,7 +70,7 @@ class ApiKeyKeeper:
     async def revoke(self, key_id: str) -> auth_pb2.ApiKey:
         """End a key for good."""
         key_id = parse_id("api_key_id", key_id)
-        async with self._database.write() as connection:
+        async with self._changing() as connection:
             key = await api_keys.revoke_key(connection, key_id)
         _note("api_key_revoked", key)
         return key
@@ -78,6 +83,13 @@ class ApiKeyKeeper:
             return await api_keys.list_keys(
                 connection, include_revoked=include_revoked, before=before, limit=limit
             )
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        self._faults.reach("message.before_api_key")
+        async with self._database.write() as connection:
+            yield connection
+        self._faults.reach("message.after_api_key")
 
     def _secret(self) -> tuple[str, str, bytes]:
         if self._pepper is None:

@@ -6,6 +6,7 @@ from typing import Final
 from posthouse.v1 import privacy_service_pb2 as pb
 from services.kit.callers import current_caller
 from services.kit.errors import InvalidRequestError, NotFoundError, UnavailableError, Violation
+from services.kit.fault_points import FaultPoints
 from services.kit.ids import parse_id
 from services.kit.logs import get_logger
 from services.kit.paging import encode_token, page_size, read_id
@@ -25,8 +26,11 @@ _MAX_WAIT: Final = 300.0
 class Eraser:
     """Erases the messages of addresses, step by step. Any number of processes may."""
 
-    def __init__(self, database: Database, *, interval: float = 5.0) -> None:
+    def __init__(
+        self, database: Database, *, interval: float = 5.0, faults: FaultPoints | None = None
+    ) -> None:
         self._database = database
+        self._faults = faults or FaultPoints()
         self._interval = interval
         self._wake = asyncio.Event()
 
@@ -39,12 +43,14 @@ class Eraser:
         if faults or address is None:
             raise InvalidRequestError.of(faults)
         known = current_caller()
+        self._faults.reach("message.before_erasure")
         erasure, created = await erasures.begin(
             self._database,
             address=address.canonical,
             reason=request.reason,
             caller=known.id if known else caller,
         )
+        self._faults.reach("message.after_erasure")
         _log.info(
             "erasure_begun" if created else "erasure_under_way", erasure_id=erasure.id, by=erasure.caller
         )
@@ -100,4 +106,6 @@ class Eraser:
 
     async def _step(self, erasure: erasures.Pending) -> bool | None:
         async with self._database.hot() as connection:
-            return await erasures.step(connection, erasure)
+            more = await erasures.step(connection, erasure, self._faults)
+        self._faults.reach("message.after_erasure_step")
+        return more

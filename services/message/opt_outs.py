@@ -3,6 +3,7 @@
 from posthouse.v1 import message_service_pb2 as pb
 from services.kit.enum_names import CONSENT_CHANGE, FAMILY
 from services.kit.errors import InvalidRequestError, Violation
+from services.kit.fault_points import FaultPoints
 from services.kit.fields import read_word
 from services.kit.paging import encode_token, page_size, read_id
 from services.ledger import consent_reads
@@ -17,8 +18,9 @@ _MAX_REASON_LENGTH = 500
 class OptOutKeeper:
     """Answers for the opt-outs in the ledger."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, faults: FaultPoints | None = None) -> None:
         self._database = database
+        self._faults = faults or FaultPoints()
 
     async def page(self, request: pb.ListOptOutsRequest) -> pb.ListOptOutsResponse:
         """Return a page of the opt-outs that hold, newest first."""
@@ -68,8 +70,10 @@ class OptOutKeeper:
         return pb.RemoveOptOutResponse(removed=recorded.effective)
 
     async def _record(self, entry: ConsentEntry) -> Recorded:
+        self._faults.reach("message.before_opt_out")
         async with self._database.hot() as connection, connection.transaction():
             recorded = await record_consent(connection, [entry])
+        self._faults.reach("message.after_opt_out")
         count_consent(recorded)
         return recorded[0]
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from posthouse.v1 import privacy_service_pb2 as pb
 from services.kit.errors import InvalidRequestError, UnavailableError
+from services.kit.fault_points import FaultPoints
 from services.ledger import erasures
 from services.ledger.database import Database
 from services.ledger.retention import Retention
@@ -136,7 +137,7 @@ async def test_another_process_continues_what_was_interrupted(database: Database
     begun = await Eraser(database).begin(request(CONTACT))
     async with database.hot() as connection:
         (pending,) = await erasures.under_way(connection)
-        assert await erasures.step(connection, pending) is True
+        assert await erasures.step(connection, pending, FaultPoints()) is True
     await Eraser(database).work()
     assert (await Eraser(database).get(begun.erasure.id)).message_count == 4
 

@@ -1,12 +1,10 @@
 """A message process that is killed at any point of its path neither loses nor doubles a message."""
 
 import asyncio
-import multiprocessing
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import grpc
@@ -18,12 +16,12 @@ from posthouse.v1 import message_service_pb2_grpc as pb_grpc
 from services.kit.client import open_channel
 from services.kit.config import Settings
 from services.kit.fault_points import POINTS
-from services.kit.process import run_process
-from services.message.__main__ import main
 from services.providers.simulator_webhook import sign
 from tests.integration.ledger.rows import Book, eventually
 
-MESSAGE_POINTS = [point for point in POINTS if point.startswith("message.")]
+from .mortal import BY_HAND, mortal_process
+
+MESSAGE_POINTS = [point for point in POINTS if point.startswith("message.") and point not in BY_HAND]
 SENDS = 5
 # The same in every process and every turn: another time would be another payload.
 TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -40,26 +38,6 @@ _REPLY = {
 }
 
 _STOP = {**_REPLY, "event_id": "event-of-the-stop", "provider_message_id": "SM-stop", "body": "STOP"}
-
-# A process of its own can be killed; forked from a warmed-up one it starts at once.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["services.message.__main__"])
-
-
-def _serve(settings: Settings) -> None:
-    run_process("message", main, settings)
-
-
-@contextmanager
-def _process(settings: Settings, *, fault: str = "") -> Iterator[ForkServerProcess]:
-    process = _PROCESSES.Process(target=_serve, args=(settings.model_copy(update={"fault_points": fault}),))
-    process.start()
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.join(20)
-        assert process.exitcode is not None
 
 
 @asynccontextmanager
@@ -148,14 +126,14 @@ async def test_killed_at_any_point_it_neither_loses_nor_doubles(
 ) -> None:
     settings = settings.model_copy(update={"outbox_republish_after": 0.5})
     first: list[str] = []
-    with _process(settings, fault=point) as process:
+    with mortal_process(settings, fault=point) as process:
         # Killed before the answer, or after it: the caller sees one or the other and cannot tell more.
         with suppress(grpc.aio.AioRpcError, TimeoutError):
             await _work(settings, first)
         await asyncio.to_thread(process.join, 60)
         assert process.exitcode == -signal.SIGKILL, "the fault point was never reached"
 
-    with _process(settings):
+    with mortal_process(settings):
         again: list[str] = []
         ids = await _work(settings, again)
         assert not first or first == ids
