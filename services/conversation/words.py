@@ -93,7 +93,7 @@ def fold_word(word: str) -> str:
     """Return one word without case and accents: "Éxito" is "exito", "Straße" is "strasse"."""
     if word.isascii():
         return word[:_WORD_LENGTH].lower()
-    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    decomposed = unicodedata.normalize("NFKD", word.casefold()).casefold()
     return "".join(_counting().findall(decomposed.translate(_LETTERS)))[:_WORD_LENGTH]
 
 

@@ -51,6 +51,11 @@ def test_marks_that_people_leave_out_do_not_count(written: str, plain: str) -> N
     assert fold_words(written) == fold_words(plain) == [plain]
 
 
+def test_letters_of_mathematics_are_letters() -> None:
+    # Their capitals have no small letters of their own.
+    assert fold_words("\U0001d5e6\U0001d5d4\U0001d5df\U0001d5d8 ℝ") == ["sale", "r"]
+
+
 def test_compositions_are_one() -> None:
     assert fold_words("ொ க\u0bca") == fold_words("க\u0bc6\u0bbe")
 
