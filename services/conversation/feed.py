@@ -35,8 +35,9 @@ _PAGE = 1000
 _RETRY = 0.25
 # Seconds a new watcher waits for a feed that has not found the broker yet.
 _PATIENCE = 5.0
-# Seconds the ledger may take to give an event that the log has not yet.
-_LOOKUP = 2.0
+# Seconds the ledger may take to give events that the log has not yet, and until it is asked again.
+_LOOKUP = 30.0
+_LEDGER_RETRY = 1.0
 # Seconds the feed goes on reading when nobody watches any more.
 _LINGER = 60.0
 
@@ -111,6 +112,10 @@ class EventFeed:
                 await self._read()
             except TailLostError:
                 _log.debug("event_feed_restarts")
+            except UnavailableError:
+                # What comes next has to wait for what comes before it, which only the ledger has.
+                _log.debug("event_feed_waits")
+                await asyncio.sleep(_LEDGER_RETRY)
             except BUS_ERRORS as error:
                 _log.debug("event_feed_failed", error=repr(error))
             except Exception:  # noqa: BLE001 - watchers wait; the next try may work
@@ -175,11 +180,16 @@ class EventFeed:
         return entries
 
     async def _lookup(self, missing: Sequence[EventKey]) -> dict[EventKey, event_pb.Event]:
-        """Return events the log has not given yet; none while the ledger does not answer."""
-        with contextlib.suppress(UnavailableError, TimeoutError):
+        """Return events the log has not given yet, or raise UnavailableError.
+
+        To go on without them would lose them: who resumes after a later event of their message gets them
+        nowhere, since a process that has them puts them before it.
+        """
+        try:
             async with asyncio.timeout(_LOOKUP), self._database.read_primary() as connection:
                 return await load_events(connection, missing)
-        return {}
+        except TimeoutError:
+            raise UnavailableError("the database does not answer", retry_after=_LEDGER_RETRY) from None
 
 
 def _away() -> UnavailableError:

@@ -47,16 +47,17 @@ class Ordering:
         """Return the events that have to come before some of these and are not among them."""
         if self._known_since is None and placed:
             self._known_since = placed[0].event.create_time.ToMilliseconds() + _SLACK
-        here = {key for item in placed if (key := _key(item.event)) is not None}
-        newest: dict[str, int] = {}
-        for message_id, sequence in here:
-            newest[message_id] = max(sequence, newest.get(message_id, 0))
-        return [
-            (message_id, number)
-            for message_id, last in newest.items()
-            for number in self._before(message_id, last)
-            if (message_id, number) not in here
-        ]
+        keys = [key for item in placed if (key := _key(item.event)) is not None]
+        here = set(keys)
+        # One after the other, as they will be arranged: a message from before begins with the first of them.
+        reached: dict[str, int] = {}
+        missing: list[EventKey] = []
+        for message_id, number in keys:
+            newest = reached.get(message_id, self._newest.get(hash(message_id)))
+            earlier = ((message_id, before) for before in self._before(message_id, number, newest))
+            missing += [key for key in earlier if key not in here]
+            reached[message_id] = max(number, newest or 0)
+        return missing
 
     def arrange(
         self, placed: Sequence[Placed], found: dict[EventKey, event_pb.Event]
@@ -81,7 +82,7 @@ class Ordering:
                     late.remove(number)
                     yield item, False
                 continue
-            for earlier in self._before(message_id, number):
+            for earlier in self._before(message_id, number, self._newest.get(mark)):
                 event = here.get((message_id, earlier))
                 if event is None:
                     self._expected.setdefault(mark, set()).add(earlier)
@@ -90,9 +91,8 @@ class Ordering:
             self._note(mark, number, message_id)
             yield item, False
 
-    def _before(self, message_id: str, number: int) -> range:
-        """Return the sequences of a message that have to go out before one of its events."""
-        newest = self._newest.get(hash(message_id))
+    def _before(self, message_id: str, number: int, newest: int | None) -> range:
+        """Return the sequences of a message between the `newest` that went out, if any, and one of its events."""
         if newest is None:
             if self._known_since is None or _made(message_id) < self._known_since:
                 return range(0)

@@ -2,13 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from posthouse.v1 import event_pb2 as event_pb
+from services.conversation import feed
+from services.conversation.ordering import EventKey
+from services.kit.errors import UnavailableError
 from services.kit.status import RemoteError, from_rpc_error
 from services.ledger.database import Database
+from services.ledger.event_batches import load_events
 from tests.integration.ledger.rows import Book, eventually, make_draft, settlement_for
 from tests.servers import NatsForTests
 
@@ -37,8 +43,9 @@ async def publisher(nats_url: str) -> AsyncIterator[Publisher]:
 async def _end_of(watch: Watch, seen: list[str]) -> RemoteError:
     """Read a stream to its end, collect the ids of its events, and return what it ended with."""
     try:
-        while True:
-            seen.append((await watch.next()).id)
+        async with asyncio.timeout(120):
+            while True:
+                seen.append((await watch.next()).id)
     except grpc.aio.AioRpcError as error:
         return from_rpc_error(error)
 
@@ -153,19 +160,23 @@ async def test_what_is_published_twice_is_seen_once(
         assert await resumed.take(1) == [second.id]
 
 
-async def test_the_events_of_a_message_come_in_order(
-    database_url: str, nats_url: str, publisher: Publisher
-) -> None:
+async def _delivered(database_url: str) -> list[event_pb.Event]:
+    """Have a message delivered, and return its events."""
     database = Database(database_url, pool_size=8, timeout=60, name="test")
     await database.start()
     book = Book(database)
     (message,) = await book.claimed(make_draft(sender=OURS, recipient=CONTACT))
     await book.settle(settlement_for(message, "sent"))
     await book.receive(message.id, "delivered")
-    story = [
-        event(kind, message_id=message.id, sequence=number)
-        for number, kind in enumerate(await book.story(message.id), start=1)
-    ]
+    kinds = await book.story(message.id)
+    await database.close()
+    return [event(kind, message_id=message.id, sequence=number) for number, kind in enumerate(kinds, start=1)]
+
+
+async def test_the_events_of_a_message_come_in_order(
+    database_url: str, nats_url: str, publisher: Publisher
+) -> None:
+    story = await _delivered(database_url)
     async with running_conversation(database_url, nats_url) as process:
         watch = process.watch()
         await watch.response()
@@ -188,7 +199,40 @@ async def test_the_events_of_a_message_come_in_order(
     async with running_conversation(database_url, nats_url, watch_buffer=1) as process:
         for number, position in enumerate(positions[:-1], start=1):
             assert await process.watch(position).take(len(wanted) - number) == wanted[number:]
-    await database.close()
+
+
+async def test_what_only_the_ledger_has_is_waited_for(
+    database_url: str, nats_url: str, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await _delivered(database_url)
+    failures = 0
+
+    async def load(connection: AsyncConnection, wanted: Sequence[EventKey]) -> dict[EventKey, event_pb.Event]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise UnavailableError("the database does not answer")
+        return await load_events(connection, wanted)
+
+    monkeypatch.setattr(feed, "load_events", load)
+    monkeypatch.setattr(feed, "_LEDGER_RETRY", 0.05)
+    wanted = [one.id for one in story]
+    async with running_conversation(database_url, nats_url) as process:
+        watch = process.watch()
+        start = (await watch.response()).event_id
+        failures = 2
+        await publisher.publish(story[0])
+        await publisher.publish(story[3])
+        assert await watch.take(4) == wanted
+        assert not failures
+    # Who reads the past is told to come back, and has missed nothing then.
+    async with running_conversation(database_url, nats_url, watch_buffer=1) as process:
+        await process.watch().response()
+        failures, seen = 1, list[str]()
+        again = process.watch(start)
+        error = await _end_of(again, seen)
+        assert (error.code, seen) == (grpc.StatusCode.UNAVAILABLE, [])
+        assert await process.watch(again.position).take(4) == wanted
 
 
 async def test_a_slow_watcher_is_told_where_to_resume(

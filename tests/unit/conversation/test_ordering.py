@@ -88,6 +88,22 @@ def test_a_message_from_before_begins_where_it_is() -> None:
     assert ordering.missing(_placed(3, _event(old, 6))) == [(old, 5)]
 
 
+def test_a_message_from_before_has_no_gap_however_its_events_are_batched() -> None:
+    old = "00000000-0001-7000-8000-000000000000"
+    story = {number: _event(old, number) for number in range(4, 10)}
+    ledger = {(old, number): event for number, event in story.items()}
+    log = [story[number] for number in (4, 7, 5, 9, 6, 8)]
+    for cut in itertools.product((False, True), repeat=len(log) - 1):
+        ordering, seen = _begun(), list[str]()
+        batch: list[event_pb.Event] = []
+        for event, ends in zip(log, (*cut, True), strict=True):
+            batch.append(event)
+            if ends:
+                seen += _run(ordering, _placed(2, *batch), ledger)
+                batch = []
+        assert seen == [event.id for event in story.values()], cut
+
+
 def test_the_first_batch_asks_for_nothing_before_it() -> None:
     ordering, message = Ordering(), new_id()
     later = 10**13  # all messages were made before what is seen first
