@@ -92,7 +92,7 @@ class Ordering:
             yield item, False
 
     def _before(self, message_id: str, number: int, newest: int | None) -> range:
-        """Return the sequences of a message between the `newest` that went out, if any, and one of its events."""
+        """Return the sequences of a message from the `newest` that went out, if any, to one of its events."""
         if newest is None:
             if self._known_since is None or _made(message_id) < self._known_since:
                 return range(0)
