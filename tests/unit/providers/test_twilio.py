@@ -213,7 +213,10 @@ async def test_batches_follow_the_share_of_the_requests(carrier: TwilioCarrier) 
 
 async def test_a_host_that_does_not_answer_the_connection_was_sent_nothing(carrier: TwilioCarrier) -> None:
     # TLS against a server that never says a word: the connection is never made.
-    server = await asyncio.start_server(lambda _reader, _writer: keep_silent(), "127.0.0.1", 0)
+    async def listen(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await keep_silent()  # a writer that nobody holds would be closed
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     provider = TwilioProvider(carrier.config(base_url=f"https://127.0.0.1:{port}"))
     await provider.start()
