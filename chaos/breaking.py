@@ -18,6 +18,7 @@ NAME = "breaker"
 
 _PROMISED = 1.0
 _POLL = 0.01
+_PATIENCE = 300.0
 _OPEN, _CLOSED = dispatch_pb2.BREAKER_STATE_OPEN, dispatch_pb2.BREAKER_STATE_CLOSED
 
 # When the attempt was begun whose failure is the last the breaker bears, in the order of the attempts.
@@ -57,7 +58,7 @@ class _Watcher:
         before = time.time()
         while not self._done.wait(_POLL):
             asked = time.time()
-            response = self._stub.ListProviders(pb.ListProvidersRequest(), timeout=30)
+            response = self._stub.ListProviders(pb.ListProvidersRequest(), timeout=_PATIENCE)
             state = next(
                 one.breaker_state for one in response.providers if one.channel == message_pb2.CHANNEL_SMS
             )
@@ -73,8 +74,9 @@ def run(stack: E2eStack, *, sender: str, cool_down: float, promised: float = _PR
         try:
             eventually(
                 lambda: all(watcher.first(_CLOSED) for watcher in watchers),
-                timeout=90,
+                timeout=_PATIENCE,
                 what="both dispatchers show a closed breaker",
+                report=stack.report,
             )
             return _fail_and_mend(stack, watchers, sender, cool_down, promised)
         finally:
@@ -92,12 +94,12 @@ def _fail_and_mend(
     # One call, one envelope, one dispatcher: the other one can only be told.
     with Load(stack, sender, batch=threshold) as load:
         load.release(threshold)
-        opened = _await_all(watchers, _OPEN)
+        opened = _await_all(stack, watchers, _OPEN)
         earliest, latest = min(before for before, _ in opened), max(after for _, after in opened)
         broken = stack.rows(_THRESHOLD, {"sender": sender, "before": threshold - 1})[0][0]
         stack.simulate(callback_delay_ms=50)
         load.release(5 * threshold)
-        closed = _await_all(watchers, _CLOSED, since=latest)
+        closed = _await_all(stack, watchers, _CLOSED, since=latest)
     found = audit(stack, load.client)
     took, told = min(after for _, after in opened) - broken, latest - earliest
     recovered = max(after for _, after in closed) - earliest
@@ -128,7 +130,9 @@ def _fail_and_mend(
     ]
 
 
-def _await_all(watchers: list[_Watcher], state: int, since: float = 0.0) -> list[tuple[float, float]]:
+def _await_all(
+    stack: E2eStack, watchers: list[_Watcher], state: int, since: float = 0.0
+) -> list[tuple[float, float]]:
     """Wait until every dispatcher has shown the state, and return between which times each did first."""
     moments: list[tuple[float, float]] = []
 
@@ -137,5 +141,5 @@ def _await_all(watchers: list[_Watcher], state: int, since: float = 0.0) -> list
         moments[:] = [moment for moment in found if moment is not None]
         return len(moments) == len(watchers)
 
-    eventually(reached, timeout=90, what=f"both breakers are in state {state}")
+    eventually(reached, timeout=_PATIENCE, what=f"both breakers are in state {state}", report=stack.left_over)
     return moments

@@ -67,8 +67,9 @@ def _await_sent(stack: E2eStack, sender: str) -> None:
     query = "SELECT count(*) FROM messages WHERE sender = %(sender)s AND state IN ('sent', 'delivered')"
     eventually(
         lambda: stack.rows(query, {"sender": sender}) == [(_BEFORE,)],
-        timeout=120,
+        timeout=300,
         what="all is sent while the provider works",
+        report=stack.left_over,
     )
 
 

@@ -72,7 +72,12 @@ def _keep_up(load: Load, most: int) -> None:
         load.check()
         return load.released - len(load.client.accepted) <= most
 
-    eventually(keeps_up, timeout=_PATIENCE, what=f"at most {most} messages are unanswered")
+    eventually(
+        keeps_up,
+        timeout=_PATIENCE,
+        what=f"at most {most} messages are unanswered",
+        report=lambda: f"{len(load.client.accepted)} of {load.released} are answered",
+    )
 
 
 def _kill(stack: E2eStack, draw: random.Random, victims: Sequence[str]) -> str:

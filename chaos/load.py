@@ -26,7 +26,7 @@ class Load:
     """
 
     def __init__(
-        self, stack: E2eStack, sender: str, *, rate: float = 0.0, batch: int = 0, patience: float = 120.0
+        self, stack: E2eStack, sender: str, *, rate: float = 0.0, batch: int = 0, patience: float = 300.0
     ) -> None:
         self.sender = sender
         self.rate = rate

@@ -56,7 +56,12 @@ def run(
     ]
     killed: Counter[str] = Counter()
     try:
-        eventually(lambda: _all(watchers, 0), timeout=_PATIENCE, what="every watcher has a place to begin")
+        eventually(
+            lambda: _all(watchers, 0),
+            timeout=_PATIENCE,
+            what="every watcher has a place to begin",
+            report=stack.report,
+        )
         with Load(stack, sender, rate=rate, patience=_PATIENCE) as load:
             for number in range(1, resumes // _RESUMES_PER_KILL + 1):
                 eventually(

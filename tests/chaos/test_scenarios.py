@@ -79,7 +79,7 @@ def test_a_stop_finishes_what_is_under_way(stack: E2eStack, senders: list[str], 
 
 
 def test_the_breaker_opens_is_shared_and_closes(stack: E2eStack, senders: list[str]) -> None:
-    _check(breaking.run(stack, sender=senders.pop(), cool_down=_COOL_DOWN, promised=30.0))
+    _check(breaking.run(stack, sender=senders.pop(), cool_down=_COOL_DOWN, promised=300.0))
 
 
 def test_two_dispatchers_keep_the_order_of_conversations(stack: E2eStack, senders: list[str]) -> None:

@@ -91,8 +91,8 @@ def test_leftovers_are_ended_and_namesakes_are_not(tmp_path: Path) -> None:
         )
     )
     try:
-        assert data.end_leftovers(grace=10, sparing=["postgres"]) == ["message"]
-        assert left.wait(5) != 0
+        assert data.end_leftovers(grace=60, sparing=["postgres"]) == ["message"]
+        assert left.wait(60) != 0
         assert namesake.poll() is None
         assert spared.poll() is None
     finally:

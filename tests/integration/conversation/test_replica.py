@@ -42,7 +42,7 @@ class Standby:
 
     def __init__(self, server: StandbyPostgres) -> None:
         self.server = server
-        self.process: Process = start(server, timeout=60)
+        self.process: Process = start(server, timeout=180)
 
     def kill(self) -> None:
         kill(self.process)
@@ -56,7 +56,7 @@ def standby(database_url: str) -> Iterator[Standby]:
     with temporary_directory() as directory:
         running = Standby(StandbyPostgres(directory / "standby", source=database_url))
         yield running
-        stop(running.server, running.process, timeout=10)
+        stop(running.server, running.process, timeout=60)
 
 
 @pytest.fixture

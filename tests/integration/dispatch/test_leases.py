@@ -47,7 +47,7 @@ async def test_an_envelope_that_is_delivered_again_is_not_taken_from_who_works_o
         due = await house.book.value("SELECT due_time FROM outbox WHERE id = %s", outbox_id)
         return bool((due - begun).total_seconds() > 2 * _LEASE)
 
-    await eventually(renewed, within=20.0)
+    await eventually(renewed)
     provider.gate.set()
     await house.until("sent", slow)
     assert await house.book.story(slow) == ["accepted", "sending", "sent"]

@@ -31,5 +31,5 @@ def mortal_process(settings: Settings, *, fault: str = "") -> Iterator[ForkServe
         yield process
     finally:
         process.terminate()
-        process.join(20)
+        process.join(120)
         assert process.exitcode is not None

@@ -139,7 +139,7 @@ async def test_an_issuer_that_sends_byte_by_byte_holds_nobody(monkeypatch: pytes
     async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         keys = JwkSet(f"http://127.0.0.1:{port}/keys")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(UnavailableError):
                 await keys.find("any", "RS256")
             await hung_up.wait()

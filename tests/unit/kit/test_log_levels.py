@@ -34,7 +34,7 @@ def test_signals_change_the_level(
     seen = []
 
     async def until(debug: bool) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while logs_debug() is not debug:  # noqa: ASYNC110 - a signal sets no event
                 await asyncio.sleep(0.01)
 

@@ -176,7 +176,7 @@ def test_there_are_sixty_hostile_urls() -> None:
 async def test_hostile_urls_open_no_connection(trap: Trap, opened: list[str]) -> None:
     names = Names(REFUSED_ON_CONNECTING)
     policy = TargetPolicy(ports=parse_ports("*"))
-    client = GuardedClient(policy, timeout=5, resolver=names)
+    client = GuardedClient(policy, timeout=60, resolver=names)
     for url in REFUSED_AT_ONCE:
         assert policy.wrong_with(url.format(port=trap.port)), url
         answer = await client.post(url.format(port=trap.port), b"{}", {})
@@ -195,7 +195,7 @@ async def test_the_connection_is_checked_when_the_url_was_not(
     trap: Trap, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TargetPolicy, "wrong_with", lambda _self, _url: None)
-    client = GuardedClient(TargetPolicy(ports=parse_ports("*")), timeout=5)
+    client = GuardedClient(TargetPolicy(ports=parse_ports("*")), timeout=60)
     for url in REFUSED_AT_ONCE:
         answer = await client.post(url.format(port=trap.port), b"{}", {})
         assert answer.status == 0, url
@@ -206,7 +206,7 @@ async def test_the_connection_is_checked_when_the_url_was_not(
 async def test_a_name_that_changes_its_mind_is_checked_each_time(trap: Trap, opened: list[str]) -> None:
     names = Names({"fickle.example": ["127.0.0.1"]})
     allowing = TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*"))
-    client = GuardedClient(allowing, timeout=5, resolver=names)
+    client = GuardedClient(allowing, timeout=60, resolver=names)
     url = f"http://fickle.example:{trap.port}/"
     trap.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     assert (await client.post(url, b"{}", {})).status == 200
@@ -222,7 +222,7 @@ async def test_redirects_are_not_followed(trap: Trap) -> None:
         b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:%d/x\r\nContent-Length: 0\r\n"
         b"Connection: close\r\n\r\n" % trap.port
     )
-    client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=5)
+    client = GuardedClient(TargetPolicy(parse_networks("127.0.0.1"), parse_ports("*")), timeout=60)
     assert (await client.post(f"http://127.0.0.1:{trap.port}/", b"{}", {})).status == 307
     await client.close()
     assert trap.connections == 1
