@@ -1,14 +1,14 @@
 """Builds the HTTP application from what it is given; nothing is looked up, nothing happens on import."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
 from gateway import events, openapi, problems, send, webhooks
@@ -35,10 +35,6 @@ _DESCRIPTION = (
     "One API for SMS, MMS and e-mail, two-way conversations, and delivery that can be trusted. "
     "A 2xx means committed. Errors are problems (RFC 9457) that name the fields at fault."
 )
-
-
-# Answers of a router that has nothing for a request.
-_UNROUTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,9 @@ def build_app(wiring: Wiring) -> ASGIApp:
         ("POST", send.PATH): send.SendRoute(wiring.coalescer),
         ("GET", events.PATH): wiring.events,
     }
-    app.add_exception_handler(HTTPException, _answering_http(found, direct))
+    # Beside the routers: the OpenAPI document and its page.
+    own = [route for route in app.routes if isinstance(route, Route)]
+    app.add_exception_handler(HTTPException, _answering_http([*found, *own]))
     app.add_exception_handler(Exception, _on_fault)
     return Front(
         app,
@@ -133,21 +131,15 @@ def _of_body(error: RequestValidationError) -> bool:
     return any(found["loc"] == ("body",) for found in error.errors())
 
 
-def _answering_http(
-    routes: Sequence[BaseRoute], direct: Iterable[tuple[str, str]]
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    # The router does not know these, and has no path or another one in their place.
-    methods_of = {path: method for method, path in direct}
-
+def _answering_http(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
-        method = methods_of.get(request.scope["path"])
-        if method is not None and error.status_code in _UNROUTED:
-            error = HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": method})
-        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # The router names the methods of the first route alone that has the path.
             fitting = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
             methods = {method for route in fitting for method in getattr(route, "methods", None) or ()}
+            if "GET" in methods:
+                methods.add("HEAD")
             error.headers = {"Allow": ", ".join(sorted(methods))}
         return problems.response(problems.from_http(error), request.scope)
 

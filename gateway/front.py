@@ -26,6 +26,9 @@ _log = get_logger(__name__)
 # Messages that begin an answer.
 _STARTS = frozenset({"http.response.start", WHOLE})
 
+# Content-Encodings of a body that is as it is.
+_PLAIN = frozenset({b"", b"identity"})
+
 
 class BodyTooLargeError(HTTPException):
     """The body is larger than the gateway takes."""
@@ -51,6 +54,7 @@ class Front:
     ) -> None:
         self._app = app
         self._direct = dict(direct)
+        self._method_of = {path: method for method, path in direct}
         self._webhooks = webhooks
         self._max_body_bytes = max_body_bytes
         self._max_webhook_bytes = max_webhook_bytes
@@ -65,12 +69,21 @@ class Front:
             await self._app(scope, receive, send)
             return
         webhook = scope["path"].startswith(WEBHOOKS)
+        if scope["method"] == "HEAD" and not webhook and scope["path"] not in self._method_of:
+            # The server goes by its own scope, and leaves the body out.
+            scope = {**scope, "method": "GET"}
         limit = self._max_webhook_bytes if webhook else self._max_body_bytes
         exchange = _Exchange(scope, receive, send, limit)
         bind_request(exchange.request_id)
         direct = self._webhooks if webhook else self._direct.get((scope["method"], scope["path"]))
         try:
             problem = await self._admit(scope, exchange)
+            if problem is None and exchange.encoded and not webhook:
+                # It would be taken for JSON that is none. Providers' are theirs to read, once verified.
+                problem = problems.encoded()
+            if problem is None and direct is None and scope["path"] in self._method_of:
+                # The router has no such path, or takes it for another one.
+                problem = problems.wrong_method(self._method_of[scope["path"]])
             if problem is None:
                 exchange.check_length()
                 await (direct or self._app)(scope, exchange.receive, exchange.send)
@@ -126,12 +139,15 @@ class _Exchange:
         self._max_body_bytes = max_body_bytes
         self._received = 0
         self._length = 0
+        self.encoded = False
         given = None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 given = value
             elif name == b"content-length" and value.isdigit():
                 self._length = int(value[:20])
+            elif name == b"content-encoding":
+                self.encoded = value.strip().lower() not in _PLAIN
         self.request_id = request_id(given)
         self.headers = [(b"x-request-id", self.request_id.encode("ascii"))]
         scope.setdefault("state", {})["request_id"] = self.request_id

@@ -165,6 +165,17 @@ def from_http(error: HTTPException) -> Problem:
     return Problem(status, reason, _detail(errors), errors)
 
 
+def wrong_method(allowed: str) -> Problem:
+    """Return the problem of a method that a path does not have."""
+    return from_http(HTTPException(405, headers={"Allow": allowed}))
+
+
+def encoded() -> Problem:
+    """Return the problem of a body that is compressed, which nothing here unpacks."""
+    errors = [Violation("Content-Encoding", "must be identity: bodies are taken as they are")]
+    return Problem(415, "UNSUPPORTED_MEDIA_TYPE", _detail(errors), errors)
+
+
 def internal() -> Problem:
     """Return the problem of a fault of ours; the cause is in the log only."""
     return Problem(

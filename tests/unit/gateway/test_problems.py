@@ -120,13 +120,42 @@ async def test_unknown_route_and_method(client: httpx2.AsyncClient) -> None:
     assert (response.status_code, response.json()["reason"]) == (404, "NOT_FOUND")
     response = await client.delete("/api/v1/messages")
     assert (response.status_code, response.json()["reason"]) == (405, "METHOD_NOT_ALLOWED")
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD"
     response = await client.put("/api/v1/conversations/x")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, PATCH")
-    for method, path, allowed in (("PUT", "/messages/send", "POST"), ("POST", "/events", "GET")):
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, PATCH")
+    for method, path, allowed in (
+        ("PUT", "/messages/send", "POST"),
+        ("GET", "/messages/send", "POST"),
+        ("POST", "/events", "GET"),
+    ):
         response = await client.request(method, f"/api/v1{path}")
         assert (response.status_code, response.headers.get("allow")) == (405, allowed)
         assert response.json()["reason"] == "METHOD_NOT_ALLOWED"
+    for path in ("/openapi.json", "/docs"):
+        response = await client.post(f"/api/v1{path}")
+        assert (response.status_code, response.headers.get("allow")) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/v1/docs", "/api/v1/openapi.json"])
+async def test_head_is_answered_as_get(client: httpx2.AsyncClient, path: str) -> None:
+    got, asked = await client.get(path), await client.head(path)
+    assert (asked.status_code, asked.headers["content-type"]) == (200, got.headers["content-type"])
+    assert asked.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_head_of_what_is_no_document_is_refused(client: httpx2.AsyncClient) -> None:
+    for path, allowed in (("/messages/send", "POST"), ("/events", "GET")):
+        response = await client.head(f"/api/v1{path}")
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/messages/send", "/api/v1/messages/batch", "/sms/send"])
+async def test_a_compressed_body_is_refused_as_such(client: httpx2.AsyncClient, path: str) -> None:
+    for coding, status in (("gzip", 415), ("br", 415), ("identity", 400), ("Identity", 400)):
+        response = await client.post(path, content=b"\x1f\x8b", headers={"content-encoding": coding})
+        assert response.status_code == status
+        fields = [error["field"] for error in response.json()["errors"]]
+        assert fields == ["Content-Encoding" if status == 415 else "body"]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def test_every_answer_says_where_the_limit_stands(client: httpx2.AsyncClie
     [
         ("POST", URL, b"{", 400),
         ("POST", URL, b"x" * (MAX_BODY + 1), 413),
-        ("GET", URL, b"", 501),  # it is a message id there
+        ("GET", URL, b"", 405),
         ("GET", "/api/v1/messages/m1", b"", 501),
         ("PUT", "/api/v1/messages", b"", 405),
         ("GET", "/nowhere", b"", 404),
