@@ -130,18 +130,21 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Have the application answer, or, when it is too large, answer in its place and in its turn."""
-        self._phase = _Phase.BODY
-        self._turn += 1
         refusal = self._refusal()
-        if refusal is None:
-            super().on_headers_complete()
-            whole_answers.offer(self.cycle)
-            return
-        app, self.app = self.app, _refusing(*refusal)
+        app = self.app
+        if refusal is not None:
+            # The server cannot read a URL of more than 64 KiB, not even to refuse it.
+            self.url = self.url[:_MOST_URL_BYTES]
+            self.app = _refusing(*refusal)
         try:
+            # What fails here, as a target that is none, is refused as a head.
             super().on_headers_complete()
         finally:
             self.app = app
+        self._phase = _Phase.BODY
+        self._turn += 1
+        if refusal is None:
+            whole_answers.offer(self.cycle)
 
     def on_message_complete(self) -> None:
         """End a request."""

@@ -254,6 +254,25 @@ async def test_heads_that_are_too_large_are_refused(request_head: bytes, status:
         assert len(house.fakes.seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("request_head", "statuses"),
+    [
+        # In pieces it may be known as a head that is too large before it is known as a URL.
+        (head(f"{URL}?{'x' * 65_600}"), {414, 431}),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", {400}),
+    ],
+)
+async def test_a_target_that_the_server_cannot_read_is_answered(
+    request_head: bytes, statuses: set[int]
+) -> None:
+    async with serving() as house, house.connected() as peer:
+        await peer.write(request_head)
+        answer = await peer.read()
+        assert answer.status in statuses
+        assert answer.body["reason"] == ("INVALID_FIELD" if answer.status == 400 else "TOO_LARGE")
+        assert await peer.is_closed()
+
+
 async def test_a_header_without_end_is_cut_off() -> None:
     async with serving() as house, house.connected() as peer:
         await peer.write(f"GET {URL} HTTP/1.1\r\nX-Long: ".encode())
