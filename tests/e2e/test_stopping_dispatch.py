@@ -23,7 +23,7 @@ _SLOW_MS = 3000
 def _send(stack: E2eStack, count: int) -> list[str]:
     ids = []
     for number in range(count):
-        body = {"from": _SENDER, "to": f"+1555987{number:04d}", "body": f"Hello {uuid.uuid4()}"}
+        body = {"from": _SENDER, "to": f"+1555971{number:04d}", "body": f"Hello {uuid.uuid4()}"}
         response = stack.http.post("/api/v1/messages/send", json=body)
         assert response.status_code == 202, response.text
         ids.append(response.json()["id"])
