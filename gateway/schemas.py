@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, WithJsonSchema
 
+from services.kit.fields import METADATA_KEY_LENGTH, METADATA_PAIRS, METADATA_VALUE_LENGTH
+
 ChannelWord = Literal["sms", "mms", "email", "voice"]
 StateWord = Literal[
     "scheduled",
@@ -27,7 +29,10 @@ PriorityWord = Literal["high", "normal", "low"]
 FamilyWord = Literal["sms", "email", "voice"]
 ResolvedWord = Literal["sent", "pending", "failed"]
 
-_LABELS = "at most 50 pairs, keys of 1 to 64 characters, values to 500"
+_LABELS = (
+    f"at most {METADATA_PAIRS} pairs, keys of 1 to {METADATA_KEY_LENGTH} characters, "
+    f"values to {METADATA_VALUE_LENGTH}"
+)
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
