@@ -23,6 +23,7 @@ _MARKED: Final = (
 _VOWELS: Final = frozenset({0, 9, *range(84, 200)})
 # Say how to draw what stands before them: joiners and variation selectors.
 _DRAWING: Final = "\u034f\u180b-\u180d\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_DRAWS = re.compile(f"[{_DRAWING}]")
 # Letters that have no decomposition of their own.
 _LETTERS: Final = str.maketrans(
     {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe", "þ": "th"}
@@ -39,7 +40,7 @@ def _marks() -> tuple[str, str]:
     counting: list[str] = []
     others: list[str] = []
     for mark in map(chr, chain(*_MARKED)):
-        if unicodedata.category(mark) in {"Mn", "Mc"}:
+        if unicodedata.category(mark) in {"Mn", "Mc"} and not _DRAWS.match(mark):
             (counting if unicodedata.combining(mark) in _VOWELS else others).append(mark)
     return "".join(counting), "".join(others) + _DRAWING
 
@@ -54,8 +55,8 @@ def _word() -> re.Pattern[str]:
 @cache
 def _counting() -> re.Pattern[str]:
     """Return the pattern of what is kept of a word that has no composed letters."""
-    counting, others = _marks()
-    return re.compile(rf"(?:[^\W_]|(?![{others}])[{counting}])+")
+    counting, _ = _marks()
+    return re.compile(rf"(?:[^\W_]|[{counting}])+")
 
 
 class Word(NamedTuple):
