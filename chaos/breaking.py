@@ -7,7 +7,7 @@ import grpc
 
 from chaos.audit import audit
 from chaos.findings import Finding
-from chaos.load import Load
+from chaos.load import PATIENCE, Load
 from posthouse.v1 import dispatch_pb2, message_pb2
 from posthouse.v1 import dispatch_service_pb2 as pb
 from posthouse.v1 import dispatch_service_pb2_grpc as pb_grpc
@@ -18,7 +18,6 @@ NAME = "breaker"
 
 _PROMISED = 1.0
 _POLL = 0.01
-_PATIENCE = 300.0
 _OPEN, _CLOSED = dispatch_pb2.BREAKER_STATE_OPEN, dispatch_pb2.BREAKER_STATE_CLOSED
 
 # When the attempt was begun whose failure is the last the breaker bears, in the order of the attempts.
@@ -58,7 +57,7 @@ class _Watcher:
         before = time.time()
         while not self._done.wait(_POLL):
             asked = time.time()
-            response = self._stub.ListProviders(pb.ListProvidersRequest(), timeout=_PATIENCE)
+            response = self._stub.ListProviders(pb.ListProvidersRequest(), timeout=PATIENCE)
             state = next(
                 one.breaker_state for one in response.providers if one.channel == message_pb2.CHANNEL_SMS
             )
@@ -74,7 +73,7 @@ def run(stack: E2eStack, *, sender: str, cool_down: float, promised: float = _PR
         try:
             eventually(
                 lambda: all(watcher.first(_CLOSED) for watcher in watchers),
-                timeout=_PATIENCE,
+                timeout=PATIENCE,
                 what="both dispatchers show a closed breaker",
                 report=stack.report,
             )
@@ -141,5 +140,5 @@ def _await_all(
         moments[:] = [moment for moment in found if moment is not None]
         return len(moments) == len(watchers)
 
-    eventually(reached, timeout=_PATIENCE, what=f"both breakers are in state {state}", report=stack.left_over)
+    eventually(reached, timeout=PATIENCE, what=f"both breakers are in state {state}", report=stack.left_over)
     return moments

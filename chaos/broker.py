@@ -5,14 +5,12 @@ import time
 
 from chaos.audit import audit
 from chaos.findings import Finding
-from chaos.load import Load
+from chaos.load import PATIENCE, Load
 from tests.e2e.stack import E2eStack, eventually
 
 NAME = "broker"
 
 _PROMISED = 10.0
-
-_PATIENCE = 300.0
 
 _ACCEPTED = """
 SELECT count(*) FROM messages WHERE sender = %(sender)s AND create_time > to_timestamp(%(since)s)
@@ -82,5 +80,5 @@ def _await(stack: E2eStack, load: Load, query: str, what: str, **parameters: str
         found[:] = [number for (number,) in stack.rows(query, parameters) if number]
         return bool(found)
 
-    eventually(known, timeout=_PATIENCE, what=what, report=stack.left_over)
+    eventually(known, timeout=PATIENCE, what=what, report=stack.left_over)
     return found[0]

@@ -6,7 +6,7 @@ from bisect import bisect
 
 from chaos.audit import audit
 from chaos.findings import Finding
-from chaos.load import Load
+from chaos.load import PATIENCE, Load
 from tests.e2e.stack import E2eStack, eventually
 
 NAME = "budget"
@@ -67,7 +67,7 @@ def _await_sent(stack: E2eStack, sender: str) -> None:
     query = "SELECT count(*) FROM messages WHERE sender = %(sender)s AND state IN ('sent', 'delivered')"
     eventually(
         lambda: stack.rows(query, {"sender": sender}) == [(_BEFORE,)],
-        timeout=300,
+        timeout=PATIENCE,
         what="all is sent while the provider works",
         report=stack.left_over,
     )

@@ -11,17 +11,16 @@ import psutil
 
 from chaos.audit import audit
 from chaos.findings import Finding
-from chaos.load import Load
+from chaos.load import PATIENCE, Load
 from cli.embedded.spawn import wait_gone
 from services.kit.config import Settings
-from tests.e2e.stack import SERVICES, E2eStack, eventually
+from tests.e2e.stack import SERVICES, E2eStack
 
 NAME = "drains"
 
 _PROFILE = {"latency_ms": 100, "callback_delay_ms": 100}
 # What `up` gives its children beyond the grace they give themselves.
 _SLACK = 2.0
-_PATIENCE = 300.0
 
 
 def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rate: float) -> list[Finding]:
@@ -34,9 +33,7 @@ def run(stack: E2eStack, *, sender: str, draw: random.Random, sigterms: int, rat
     slowest = 0.0
     with Load(stack, sender, rate=rate) as load:
         for _ in range(sigterms):
-            eventually(
-                stack.is_healthy, timeout=_PATIENCE, what="the stack is healthy again", report=stack.report
-            )
+            stack.await_health(timeout=PATIENCE)
             time.sleep(draw.uniform(0.0, 0.5))
             load.check()
             name = draw.choice(SERVICES)

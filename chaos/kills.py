@@ -11,7 +11,7 @@ import psutil
 
 from chaos.audit import audit
 from chaos.findings import Finding
-from chaos.load import Load
+from chaos.load import PATIENCE, Load
 from cli.embedded.spawn import is_alive
 from tests.e2e.stack import E2eStack, eventually
 
@@ -21,7 +21,6 @@ VICTIMS = ("dispatch", "message", "nats")
 
 _AT_WORK = 0.5
 _BEHIND = 200
-_PATIENCE = 300.0
 
 # A provider that takes its time, so that attempts are under way whenever a dispatcher dies, fails now and
 # then, and sometimes does not say what it did.
@@ -49,12 +48,12 @@ def run(
     """Kill `kills` times, `pause` seconds apart on average, while `messages` are sent."""
     stack.simulate(**profile)
     killed: Counter[str] = Counter()
-    with Load(stack, sender, patience=_PATIENCE) as load:
+    with Load(stack, sender) as load:
         for number in range(kills):
             load.release(messages * (number + 1) // kills - messages * number // kills)
             # Every other kill finds a stack at work; the others come while something is still starting.
             if draw.random() < _AT_WORK:
-                eventually(stack.is_healthy, timeout=_PATIENCE, what="all work again", report=stack.report)
+                stack.await_health(timeout=PATIENCE)
             _keep_up(load, _BEHIND + 2 * messages // kills)
             time.sleep(draw.uniform(0, 2 * pause))
             killed[_kill(stack, draw, victims)] += 1
@@ -74,7 +73,7 @@ def _keep_up(load: Load, most: int) -> None:
 
     eventually(
         keeps_up,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         what=f"at most {most} messages are unanswered",
         report=lambda: f"{len(load.client.accepted)} of {load.released} are answered",
     )

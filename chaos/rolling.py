@@ -3,13 +3,12 @@
 from chaos.audit import audit
 from chaos.drains import cut_short_attempts, stop
 from chaos.findings import Finding
-from chaos.load import Load
-from tests.e2e.stack import SERVICES, E2eStack, eventually
+from chaos.load import PATIENCE, Load
+from tests.e2e.stack import SERVICES, E2eStack
 
 NAME = "rolling"
 
 _PROFILE = {"latency_ms": 50, "callback_delay_ms": 100}
-_PATIENCE = 300.0
 # What says: come back, with the same key. An internal error does not.
 _STATUSES = frozenset({"no answer", "429", "502", "503", "504"})
 # CANCELLED is what gRPC's core says of a call that reached a server in the instant of its stop.
@@ -23,12 +22,7 @@ def run(stack: E2eStack, *, sender: str, rounds: int, rate: float) -> list[Findi
     with Load(stack, sender, rate=rate) as load:
         for _ in range(rounds):
             for name in SERVICES:
-                eventually(
-                    stack.is_healthy,
-                    timeout=_PATIENCE,
-                    what="the stack is healthy again",
-                    report=stack.report,
-                )
+                stack.await_health(timeout=PATIENCE)
                 load.check()
                 slowest = max(slowest, stop(stack, name))
     refusals = load.client.refusals

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from chaos.audit import audit
 from chaos.drains import stop
 from chaos.findings import Finding
-from chaos.load import Load
+from chaos.load import PATIENCE, Load
 from chaos.watching import Watcher
 from services.kit.config import Settings
 from tests.e2e.stack import E2eStack, eventually
@@ -23,7 +23,6 @@ NAME = "watchers"
 _VICTIMS = ("gateway", "conversation", "nats")
 _OVER = ("SSE", "gRPC")
 _RESUMES_PER_KILL = 5
-_PATIENCE = 300.0
 # Connections that are opened at the same time.
 _CONNECTING = 100
 # What `up` gives its children beyond the grace they give themselves.
@@ -58,29 +57,29 @@ def run(
     try:
         eventually(
             lambda: _all(watchers, 0),
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
             what="every watcher has a place to begin",
             report=stack.report,
         )
-        with Load(stack, sender, rate=rate, patience=_PATIENCE) as load:
+        with Load(stack, sender, rate=rate) as load:
             for number in range(1, resumes // _RESUMES_PER_KILL + 1):
                 eventually(
                     lambda number=number: _all(watchers, number * _RESUMES_PER_KILL),  # type: ignore[misc]
-                    timeout=_PATIENCE,
+                    timeout=PATIENCE,
                     what="every watcher has come back",
                     report=stack.report,
                 )
                 load.check()
                 time.sleep(draw.uniform(0, pause))
                 killed[_kill(stack, draw)] += 1
-            eventually(stack.is_healthy, timeout=_PATIENCE, what="all work again", report=stack.report)
+            stack.await_health(timeout=PATIENCE)
         found = audit(stack, load.client)
         events = {row[0] for row in stack.rows(_EVENTS, {"sender": sender})}
         # What is still missing then is counted.
         with contextlib.suppress(AssertionError):
             eventually(
                 lambda: _all(watchers, 0) and all(events <= set(watcher.seen) for watcher in watchers),
-                timeout=_PATIENCE,
+                timeout=PATIENCE,
                 what="every watcher has seen everything",
             )
     finally:
@@ -167,7 +166,7 @@ async def _connected(
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.http_port)
         request = f"GET /api/v1/events?conversation_id={uuid.uuid4()} HTTP/1.1\r\nHost: chaos\r\n\r\n"
         writer.write(request.encode())
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await reader.readuntil(b": connected")
         return reader, writer
 
@@ -175,7 +174,7 @@ async def _connected(
 async def _end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
     """Return what the gateway says until it closes the connection."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             return await reader.read()
     except ConnectionError:
         return b""

@@ -123,6 +123,10 @@ class E2eStack:
         except (httpx2.TransportError, ValueError):
             return False
 
+    def await_health(self, *, timeout: float = 120.0) -> None:
+        """Wait until all services answer again."""
+        eventually(self.is_healthy, timeout=timeout, what="the stack is healthy again", report=self.report)
+
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a child, or to the supervisor as `up`, and to what a server has started."""
         pid = self.pid if name == "up" else self.child(name)

@@ -96,13 +96,13 @@ def test_health_follows_postgresql(own_stack: E2eStack) -> None:
             lambda place=place: _health(own_stack, place) == health_pb2.HealthCheckResponse.SERVING,  # type: ignore[misc]
             what=f"{name} serves again",
         )
-    eventually(own_stack.is_healthy, what="the stack is healthy again")
+    own_stack.await_health()
 
 
 def test_a_killed_postgresql_comes_back(own_stack: E2eStack) -> None:
     sent = _send(own_stack, 50)
     own_stack.kill("postgres")
-    eventually(own_stack.is_healthy, what="the stack is healthy again")
+    own_stack.await_health()
     _await_delivery(own_stack, sent)
     _await_delivery(own_stack, _send(own_stack, 1))
 
